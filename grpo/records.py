@@ -1,0 +1,99 @@
+"""What flows through a step: problems -> groups of rollouts -> rewards -> batch. All frozen; no field changes meaning.
+
+Shapes: P problems a step, G responses a problem, B sequences, T token positions (already shifted).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One row of a data set, ready for the engine."""
+
+    prompt: str | list[Message]
+    """What the data set asks: plain text, or chat messages."""
+    prompt_tokens: tuple[int, ...]
+    """The prompt under its template, encoded once; the engine and the trainer both use these ids."""
+    columns: dict[str, Any]
+    """Every column of the row: what a verifier may ask for by parameter name."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One response as the engine sampled it."""
+
+    tokens: tuple[int, ...]
+    """Sampled ids, the end-of-sequence id included where the response has ended by itself."""
+    logprobs: tuple[float, ...]
+    """The sampler's log-probability of each token, after temperature."""
+    text: str
+    """The decoded response, special tokens left out: what verifiers read."""
+    truncated: bool
+    """True exactly where the engine stopped at the token limit (finish_reason == "length")."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """A problem and its G responses."""
+
+    problem: Problem
+    rollouts: tuple[Rollout, ...]
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """What the verifiers said of P groups of G responses."""
+
+    total: Tensor
+    """[P, G] float32: the weighted sum over verifiers."""
+    parts: dict[str, Tensor]
+    """Verifier name -> [P, G] float32 raw rewards; NaN where the verifier returned None ("does not apply")."""
+    errors: dict[str, int]
+    """Verifier name -> calls that raised or crashed; each scored 0."""
+    timeouts: dict[str, int]
+    """Verifier name -> calls stopped at the wall-clock limit; each scored 0."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B sequences, shifted once: position t of every [B, T] tensor speaks of `targets[:, t]`."""
+
+    inputs: Tensor
+    """[B, T] int64 ids that the model reads."""
+    targets: Tensor
+    """[B, T] int64 ids that it predicts."""
+    attention: Tensor
+    """[B, T] bool: inputs that are not padding."""
+    mask: Tensor
+    """[B, T] bool: targets that are response tokens and are trained on."""
+    sampler_logprobs: Tensor
+    """[B, T] float32: the engine's own, 0 outside the response."""
+    weights: Tensor
+    """[B, T] float32 aggregation weights over the whole optimizer batch; 0 outside the mask."""
+    advantages: Tensor
+    """[B] float32."""
+    old_logprobs: Tensor | None = None
+    """[B, T] float32 of the policy that sampled, recomputed by the trainer; None: the detached current value."""
+    ref_logprobs: Tensor | None = None
+    """[B, T] float32 of the frozen reference; None where no term asks for it."""
+
+    def __len__(self) -> int:
+        return self.inputs.shape[0]
+
+    def take(self, rows: Tensor | slice) -> Batch:
+        """The same batch restricted to some rows; the weights stay those of the whole."""
+        picked = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v[rows] for k, v in picked.items() if v is not None})
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{k: v.to(device) for k, v in moved.items() if v is not None})
