@@ -70,16 +70,17 @@ class Batch:
     """[B, T] int64 ids that the model reads."""
     targets: Tensor
     """[B, T] int64 ids that it predicts."""
-    attention: Tensor
-    """[B, T] bool: inputs that are not padding."""
+    lengths: Tensor
+    """[B] int64: positions that are not padding. Padding is on the right, so a causal model never attends to it."""
     mask: Tensor
     """[B, T] bool: targets that are response tokens and are trained on."""
     sampler_logprobs: Tensor
     """[B, T] float32: the engine's own, 0 outside the response."""
-    weights: Tensor
-    """[B, T] float32 aggregation weights over the whole optimizer batch; 0 outside the mask."""
     advantages: Tensor
     """[B] float32."""
+    weights: Tensor | None = None
+    """[B, T] float32 aggregation weights over the whole optimizer batch, 0 outside the mask; None before the cut into
+    optimizer batches."""
     old_logprobs: Tensor | None = None
     """[B, T] float32 of the policy that sampled, recomputed by the trainer; None: the detached current value."""
     ref_logprobs: Tensor | None = None
@@ -88,12 +89,18 @@ class Batch:
     def __len__(self) -> int:
         return self.inputs.shape[0]
 
-    def take(self, rows: Tensor | slice) -> Batch:
-        """The same batch restricted to some rows; the weights stay those of the whole."""
-        picked = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v[rows] for k, v in picked.items() if v is not None})
+    def take(self, rows: Tensor) -> Batch:
+        """Some rows of the batch, cut to the longest of them; the weights stay those of the whole.
+
+        Shapes: rows [N] int64 indices -> a Batch of N sequences.
+        """
+        width = int(self.lengths[rows].max())
+        return replace(self, **{k: v[rows, :width] if v.ndim == 2 else v[rows] for k, v in self._tensors().items()})
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v.to(device) for k, v in moved.items() if v is not None})
+        return replace(self, **{k: v.to(device) for k, v in self._tensors().items()})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,58 @@
+"""Rewards [P, G] -> advantages [P, G]: how much better a response is than its group.
+
+P problems a step, G responses a problem. Pure functions; a group of equal rewards, or of one response, gives exactly
+zero from every function that compares within the group, never NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Advantage = Callable[[Tensor], Tensor]
+
+EPSILON = 1e-4
+"""Added to a standard deviation before dividing, as TRL does; published values run from 1e-9 to 1e-4."""
+
+
+def centred(rewards: Tensor) -> Tensor:
+    """r - mean_G: the advantage of Dr. GRPO (arXiv 2503.20783, section 3.1).
+
+    >>> centred(torch.tensor([[1.0, 0.0, 0.0, 1.0]]))
+    tensor([[ 0.5000, -0.5000, -0.5000,  0.5000]])
+    """
+    _check(rewards)
+    centre = rewards - rewards.mean(dim=1, keepdim=True)
+    # The mean of G equal floats can differ from them in the last bit; equal rewards must give exactly nothing to learn.
+    return torch.where(equal_rewards(rewards)[:, None], torch.zeros_like(centre), centre)
+
+
+def group_normalised(rewards: Tensor) -> Tensor:
+    """(r - mean_G) / (std_G + eps), std with ddof 1: the advantage of GRPO (arXiv 2402.03300, section 4.1.2).
+
+    Dividing by the group's deviation is the "difficulty bias" that Dr. GRPO removes: problems that are nearly always
+    or nearly never solved weigh more than those in between.
+
+    >>> group_normalised(torch.tensor([[1.0, 0.0, 0.0, 1.0]]))
+    tensor([[ 0.8659, -0.8659, -0.8659,  0.8659]])
+    """
+    centre = centred(rewards)
+    if rewards.shape[1] == 1:  # ddof 1 of a single value is 0/0
+        return centre
+    return centre / (rewards.std(dim=1, correction=1, keepdim=True) + EPSILON)
+
+
+ADVANTAGES: dict[str, Advantage] = {"centred": centred, "group_normalised": group_normalised}
+"""What `--advantage` accepts."""
+
+
+def equal_rewards(rewards: Tensor) -> Tensor:
+    """[P, G] -> bool [P]: groups whose rewards are all the same, from which nothing can be learnt."""
+    return (rewards == rewards[:, :1]).all(dim=1)
+
+
+def _check(rewards: Tensor) -> None:
+    if rewards.ndim != 2 or not rewards.is_floating_point():
+        raise ValueError(f"rewards must be a float tensor [P, G], not {rewards.dtype} of shape {tuple(rewards.shape)}")

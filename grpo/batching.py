@@ -1,0 +1,88 @@
+"""Groups and advantages -> Batch -> optimizer batches -> micro-batches. Shift once, weigh once, cut anywhere.
+
+P problems a step, G responses a problem, B = P * G sequences, T token positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from grpo.records import Batch, Group
+
+
+def collate(groups: Sequence[Group], advantages: Tensor, *, pad_id: int, mask_truncated: bool = False) -> Batch:
+    """P groups and advantages [P, G] -> one Batch of B = P * G sequences, padded on the right and shifted once.
+
+    A prompt `a b` with a response `c d` (advantage 0.5) becomes the row
+
+        inputs   a b c
+        targets  b c d
+        mask     . x x     response tokens, the final end-of-sequence included
+
+    `mask_truncated` empties the mask of responses cut at the token limit; they stay in B.
+    """
+    shape = (len(groups), len(groups[0].rollouts))
+    if advantages.shape != shape:
+        raise ValueError(f"advantages must be [P, G] = {shape}, not {tuple(advantages.shape)}")
+    rows = [(group.problem.prompt_tokens, rollout) for group in groups for rollout in group.rollouts]
+    width = max(len(prompt) + len(rollout.tokens) for prompt, rollout in rows) - 1
+    tokens = torch.full((len(rows), width + 1), pad_id)
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    sampler_logprobs = torch.zeros(len(rows), width)
+    lengths = torch.zeros(len(rows), dtype=torch.int64)
+    for i, (prompt, rollout) in enumerate(rows):
+        start, end = len(prompt), len(prompt) + len(rollout.tokens)
+        tokens[i, :end] = torch.tensor([*prompt, *rollout.tokens])
+        mask[i, start - 1 : end - 1] = not (mask_truncated and rollout.truncated)
+        sampler_logprobs[i, start - 1 : end - 1] = torch.tensor(rollout.logprobs)
+        lengths[i] = end - 1
+    return Batch(
+        inputs=tokens[:, :-1],
+        targets=tokens[:, 1:],
+        lengths=lengths,
+        mask=mask,
+        sampler_logprobs=sampler_logprobs,
+        advantages=advantages.flatten().float(),
+    )
+
+
+def optimizer_batches(
+    batch: Batch,
+    *,
+    updates: int,
+    epochs: int,
+    aggregation: Callable[[Tensor, float], Tensor],
+    constant: float,
+    generator: torch.Generator,
+) -> Iterator[Batch]:
+    """Cut a rollout batch into `updates` optimizer batches of equal size, reshuffled for each of `epochs` passes.
+
+    The aggregation weights are computed here, over a whole optimizer batch. A single update takes the batch in order.
+    """
+    if len(batch) % updates:
+        raise ValueError(f"{len(batch)} sequences do not divide into {updates} updates")
+    for _ in range(epochs):
+        order = torch.arange(len(batch)) if updates == 1 else torch.randperm(len(batch), generator=generator)
+        for rows in order.chunk(updates):
+            part = batch.take(rows)
+            yield replace(part, weights=aggregation(part.mask, constant))
+
+
+def micro_batches(batch: Batch, max_tokens: int) -> Iterator[Tensor]:
+    """Row indices [N] of micro-batches that hold at most `max_tokens` positions each, padding included.
+
+    Rows are taken in order of length, so that little of a micro-batch is padding. A row longer than `max_tokens` goes
+    alone. With lengths 2, 9, 3 and max_tokens 8: rows [0, 2], then [1].
+    """
+    order = torch.argsort(batch.lengths, stable=True).tolist()
+    rows: list[int] = []
+    for row in order:
+        if rows and (len(rows) + 1) * int(batch.lengths[row]) > max_tokens:
+            yield torch.tensor(rows)
+            rows = []
+        rows.append(row)
+    yield torch.tensor(rows)

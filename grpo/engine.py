@@ -1,0 +1,120 @@
+"""The Engine protocol, and how one is chosen.
+
+An engine has two verbs: `generate`, and `sync`: "after this, generate from these weights". Token ids cross the
+boundary, never text. `score` exists so that a sync can be proved (sync.py).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from grpo.errors import UserError
+from grpo.records import Group, Problem, Rollout
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from grpo.policy import Policy
+
+OnResponse = Callable[[Problem, Rollout], None]
+"""Called with each response as it is finished, while others are still being generated."""
+
+ENGINES = ("auto", "vllm", "hf")
+"""What `--engine` accepts; `auto` is vllm where it is installed, else hf, and says which."""
+
+
+class Engine(Protocol):
+    """Samples responses from its own copy of the policy's weights (or from the policy itself)."""
+
+    def generate(
+        self,
+        problems: Sequence[Problem],
+        group_size: int,
+        *,
+        temperature: float,
+        max_tokens: int,
+        seed: int,
+        on_response: OnResponse | None = None,
+    ) -> list[Group]:
+        """`group_size` responses for each problem, in the order of the problems.
+
+        Temperature 0 is greedy choice. Each rollout carries the sampled ids, their log-probabilities after temperature,
+        its text, and whether it was cut at `max_tokens`. The same seed and weights give the same responses.
+        """
+        ...
+
+    def sync(self, policy: Policy) -> None:
+        """Take over the policy's weights; drop everything that was computed with the old ones."""
+        ...
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Teacher-forced log-probability (temperature 1) of each token given those before it, but for the first.
+
+        A sequence of n ids gives n - 1 numbers.
+        """
+        ...
+
+
+def choose_engine(name: str) -> tuple[str, str]:
+    """`--engine` -> ("vllm" or "hf", one sentence that says why). Loads nothing.
+
+    Raises: UserError where vllm is asked for and not installed.
+    """
+    installed = importlib.util.find_spec("vllm") is not None
+    if name == "vllm" and not installed:
+        raise UserError(
+            "--engine vllm was asked for, but vllm is not installed in this environment. "
+            "Run `python scripts/install.py` (Linux), or use --engine hf."
+        )
+    if name == "auto":
+        if installed:
+            return "vllm", "vllm is installed"
+        return "hf", "vllm is NOT installed: falling back to transformers generation (run scripts/install.py for vllm)"
+    return name, f"asked for by --engine {name}"
+
+
+def end_of_sequence_ids(tokenizer: PreTrainedTokenizerBase, model_config) -> tuple[int, ...]:
+    """Every id that ends a response: the tokenizer's, and those of the model's configs; chat models have several."""
+    found: set[int] = set()
+    for value in (tokenizer.eos_token_id, getattr(model_config, "eos_token_id", None)):
+        found.update(value if isinstance(value, list | tuple) else [] if value is None else [value])
+    return tuple(sorted(found))
+
+
+def make_engine(
+    name: str,
+    *,
+    model: str,
+    policy: Policy,
+    tokenizer: PreTrainedTokenizerBase,
+    stop: Sequence[str],
+    max_prompt_tokens: int,
+    max_response_tokens: int,
+    sequences: int,
+    memory_fraction: float,
+    kv_cache_gib: float,
+    trust_remote_code: bool,
+) -> Engine:
+    """The engine called `name` ("vllm" or "hf"), ready to generate from `model`'s weights; see config.py for values."""
+    generation = getattr(policy.model, "generation_config", None)
+    ends = end_of_sequence_ids(tokenizer, policy.model.config)
+    ends = tuple(sorted({*ends, *end_of_sequence_ids(tokenizer, generation)}))
+    if name == "hf":
+        from grpo.engine_hf import HFEngine
+
+        return HFEngine(policy, tokenizer, end_ids=ends, stop=stop, max_sequences=sequences)
+    from grpo.engine_vllm import VLLMEngine
+
+    return VLLMEngine(
+        model,
+        tokenizer,
+        end_ids=ends,
+        stop=stop,
+        max_tokens=max_prompt_tokens + max_response_tokens,
+        max_sequences=sequences,
+        memory_fraction=memory_fraction,
+        kv_cache_gib=kv_cache_gib,
+        trust_remote_code=trust_remote_code,
+    )
