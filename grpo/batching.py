@@ -14,7 +14,7 @@ from torch import Tensor
 from grpo.records import Batch, Group
 
 
-def collate(groups: Sequence[Group], advantages: Tensor, *, pad_id: int, mask_truncated: bool = False) -> Batch:
+def collate(groups: Sequence[Group], advantages: Tensor, pad_id: int, *, mask_truncated: bool = False) -> Batch:
     """P groups and advantages [P, G] -> one Batch of B = P * G sequences, padded on the right and shifted once.
 
     A prompt `a b` with a response `c d` (advantage 0.5) becomes the row
@@ -51,25 +51,21 @@ def collate(groups: Sequence[Group], advantages: Tensor, *, pad_id: int, mask_tr
 
 
 def optimizer_batches(
-    batch: Batch,
-    *,
-    updates: int,
-    epochs: int,
-    aggregation: Callable[[Tensor, float], Tensor],
-    constant: float,
-    generator: torch.Generator,
+    batch: Batch, updates: int, epochs: int, aggregate: Callable[[Tensor], Tensor], seed: int
 ) -> Iterator[Batch]:
     """Cut a rollout batch into `updates` optimizer batches of equal size, reshuffled for each of `epochs` passes.
 
-    The aggregation weights are computed here, over a whole optimizer batch. A single update takes the batch in order.
+    The aggregation weights, `aggregate`: mask [B, T] -> weights [B, T], are computed here, over a whole optimizer
+    batch. A single update takes the batch in order.
     """
+    generator = torch.Generator().manual_seed(seed)
     if len(batch) % updates:
         raise ValueError(f"{len(batch)} sequences do not divide into {updates} updates")
     for _ in range(epochs):
         order = torch.arange(len(batch)) if updates == 1 else torch.randperm(len(batch), generator=generator)
         for rows in order.chunk(updates):
             part = batch.take(rows)
-            yield replace(part, weights=aggregation(part.mask, constant))
+            yield replace(part, weights=aggregate(part.mask))
 
 
 def micro_batches(batch: Batch, max_tokens: int) -> Iterator[Tensor]:

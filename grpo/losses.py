@@ -105,8 +105,8 @@ class TokenLoss:
     """bool: the ratio fell below 1 - clip_low where A < 0, so that the token has no gradient."""
     clip_high: Tensor
     """bool: the ratio rose above 1 + clip_high where A > 0, so that the token has no gradient."""
-    kl: Tensor
-    """k3 to the reference in all cases; zero where there is no reference."""
+    kl: Tensor | None
+    """k3 to the reference in all cases; None where there is no reference."""
     importance: Tensor
     """The truncated importance weight min(exp(l_old - l_sampler), cap), or 1."""
 
@@ -144,7 +144,7 @@ def clipped_token_loss(
     if importance_cap is not None and sampler_logprobs is not None:
         importance = torch.exp(old_logprobs - sampler_logprobs).clamp(max=importance_cap).detach()
     loss = -surrogate * importance
-    kl = torch.zeros_like(ratio)
+    kl = None
     if ref_logprobs is not None:
         kl = k3(logprobs, ref_logprobs).detach()
         if kl_coef:

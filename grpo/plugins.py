@@ -90,7 +90,7 @@ def load(spec: str, kind: str) -> Callable:
 
 
 def _module(place: str, spec: str, kind: str) -> ModuleType:
-    if place.endswith(".py"):
+    if place.endswith(".py") or place.startswith((".", "/", "~")):
         path = Path(place).expanduser().resolve()
         if not path.is_file():
             raise UserError(f"'{spec}': there is no file {path}. Give a path to a Python file, or one of the built-in "

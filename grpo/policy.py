@@ -67,9 +67,12 @@ class Policy:
         yield from self.model.state_dict().items()
 
     @torch.no_grad()
-    def logprobs(self, batch: Batch) -> Tensor:
-        """[B, T] float32 log-probabilities of the targets under the current weights, 0 outside the mask."""
-        return _logprobs(self.model, batch, self.temperature, self.micro_batch_tokens)
+    def logprobs(self, batch: Batch, temperature: float | None = None) -> Tensor:
+        """[B, T] float32 log-probabilities of the targets under the current weights, 0 outside the mask.
+
+        At the policy's own (the sampler's) temperature unless another is given.
+        """
+        return _logprobs(self.model, batch, temperature or self.temperature, self.micro_batch_tokens)
 
     def update(self, batch: Batch, loss_function: LossFunction) -> dict[str, float]:
         """One optimizer step on a whole optimizer batch, accumulated over micro-batches.
@@ -142,11 +145,12 @@ def _measure(part: Batch, token: TokenLoss, logprobs: Tensor, entropy: Tensor, l
         # With one update a batch the ratio is 1 and the loss about 0, though its gradient is not; this one moves.
         "policy/surrogate": (part.weights * part.advantages[:, None] * logprobs).sum(),
         "policy/entropy": entropy[mask].sum(),
-        "policy/kl": token.kl[mask].sum(),
         "policy/clip_low": token.clip_low[mask].sum(),
         "policy/clip_high": token.clip_high[mask].sum(),
         "policy/importance": token.importance[mask].sum(),
         "policy/engine_gap": (part.old_logprobs - part.sampler_logprobs)[mask].abs().sum(),
         "tokens": mask.sum(),
     }
+    if token.kl is not None:
+        values["policy/kl"] = token.kl[mask].sum()
     return dict(zip(values, torch.stack([v.float() for v in values.values()]).tolist(), strict=True))

@@ -1,0 +1,268 @@
+"""Every knob once: one dataclass, one line a flag. What is left unset is filled in by the preset and by the --algo row.
+
+Precedence: preset (embedded model or real model) < row of algorithms.py < flag. `check` refuses what cannot work,
+before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from grpo.advantages import ADVANTAGES
+from grpo.algorithms import ALGORITHMS, TRUNCATED
+from grpo.engine import ENGINES
+from grpo.errors import UserError
+from grpo.logger import WANDB_MODES
+from grpo.losses import AGGREGATIONS, KL_ESTIMATORS
+from grpo.problems import TEMPLATES
+
+EMBEDDED_MODEL = Path(__file__).resolve().parent / "tiny_model"
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The tiny model of this package: learns its task in about three minutes on two cores.
+    "embedded": dict(
+        data="arithmetic", steps=60, learning_rate=1e-3, problems_per_step=16, responses_per_problem=8,
+        max_prompt_tokens=32, max_response_tokens=96, micro_batch_tokens=16384,
+        eval_every=20, eval_problems=256, log_kl=True,
+    ),
+    # Any other model: the published Dr. GRPO recipe for Qwen2.5-Math-1.5B, at one update a rollout batch.
+    "real": dict(
+        data="math12k", steps=500, learning_rate=1e-6, problems_per_step=128, responses_per_problem=8,
+        max_prompt_tokens=1024, max_response_tokens=3000, micro_batch_tokens=16384,
+        eval_every=50, eval_problems=500, log_kl=False,
+    ),
+}
+"""What a flag left at "preset" means, with and without --model."""
+
+
+
+@dataclass(frozen=True)
+class Config:
+    """A minimal GRPO / Dr. GRPO reasoning trainer. With no flag: an embedded tiny model learns to add, on a CPU."""
+
+    # What is trained, on what
+    model: str | None = None
+    """Hugging Face causal LM, a folder or a hub name; unset: the embedded tiny model."""
+    data: str | None = None
+    """Data set: a name in data/, a .jsonl file, a .py file, or a hub name; unset: arithmetic (embedded) or math12k."""
+    eval_data: str | None = None
+    """Held-out data; unset: the test split of --data, or a tenth of a .jsonl file, taken out of training."""
+    problem_column: str = "problem"
+    """Column of the data that holds the problem."""
+    answer_column: str = "answer"
+    """Column of the data that holds the gold answer."""
+    template: str = "auto"
+    """Prompt template: auto, chat (the tokenizer's own), qwen_math, r1, plain."""
+    reward: tuple[str, ...] = ("math_answer",)
+    """Verifiers: names in rewards/, .py files or modules, each with an optional weight, as in think_format=0.1."""
+    # The algorithm: a row of the table, and its ingredients
+    algo: str = "dr_grpo"
+    """Row of the algorithm table: grpo, dr_grpo."""
+    advantage: str | None = None
+    """Rewards to advantages: centred, group_normalised; unset: the row's."""
+    aggregation: str | None = None
+    """Token losses to one number: sequence_mean, constant, token_mean; unset: the row's."""
+    clip_low: float | None = None
+    """The ratio is clipped below at 1 minus this; unset: the row's."""
+    clip_high: float | None = None
+    """The ratio is clipped above at 1 plus this; unset: the row's."""
+    kl_coef: float | None = None
+    """Weight of the KL to the frozen reference; unset: the row's."""
+    kl_estimator: str | None = None
+    """k1 (no expected gradient as a loss), k2 (the reverse KL's), k3 (the forward KL's); unset: the row's."""
+    log_kl: bool | None = None
+    """Keep the reference and log policy/kl even where the KL weighs 0; unset: on (embedded), off elsewhere."""
+    truncated: str | None = None
+    """A response cut at the limit: zero (reward 0), mask (out of the loss), keep (its reward); unset: the row's."""
+    importance_cap: float | None = None
+    """Cap of the importance weight for the sampler-trainer gap, 0 for none; unset: the row's."""
+    loss_constant: float | None = None
+    """C of the constant aggregation, in tokens; unset: --max-response-tokens."""
+    # The three numbers of a step, and the passes over it
+    problems_per_step: int | None = None
+    """Problems drawn for a step; unset: 16 (embedded) or 128."""
+    responses_per_problem: int | None = None
+    """G: responses sampled for each problem; unset: 8."""
+    updates_per_step: int = 1
+    """Optimizer updates that one pass over the step's responses is cut into."""
+    epochs_per_step: int = 1
+    """Passes over the step's responses."""
+    steps: int | None = None
+    """Steps of the run; unset: 60 (embedded) or 500."""
+    # Sampling
+    temperature: float = 1.0
+    """Sampling temperature in training; the trainer divides its logits by the same."""
+    max_prompt_tokens: int | None = None
+    """Longer prompts are dropped at load and counted; unset: 32 (embedded) or 1024."""
+    max_response_tokens: int | None = None
+    """Generation budget of a response; unset: 96 (embedded) or 3000."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a response, as in '</answer>' for the r1 template; kept in the response."""
+    # Optimizer
+    learning_rate: float | None = None
+    """AdamW's learning rate; unset: 1e-3 (embedded) or 1e-6."""
+    warmup_updates: int = 0
+    """Updates over which the learning rate rises linearly; constant after that."""
+    adam_beta1: float = 0.9
+    """AdamW's beta 1."""
+    adam_beta2: float = 0.95
+    """AdamW's beta 2."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay."""
+    max_grad_norm: float = 1.0
+    """The gradient is scaled down to this norm."""
+    micro_batch_tokens: int | None = None
+    """Token positions in one forward and backward pass, padding included: memory, never the result; unset: 16384."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    # Engine
+    engine: str = "auto"
+    """Sampler: vllm, hf (transformers), auto (vllm where installed, and says so)."""
+    memory_fraction: float = 0.4
+    """Share of the GPU's memory that vLLM takes while it generates."""
+    kv_cache_gib: float = 0.5
+    """vLLM's KV cache on a CPU, GiB."""
+    sync_tolerance: float | None = None
+    """Largest mean log-probability gap after a sync, nats; unset: 1e-4 in float32, 5e-2 in bfloat16."""
+    device: str = "auto"
+    """Where the trainer computes: auto, cpu, cuda."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off unless you trust its author."""
+    # Verifiers
+    verifier_workers: int = 2
+    """Processes that run verifiers."""
+    verifier_time_limit: float = 5.0
+    """Seconds a verifier call may take before its process is killed and the response scores 0."""
+    verifier_memory_limit: int = 1024
+    """MiB a verifier process may take."""
+    verifier_max_failures: float = 0.5
+    """Share of a step's calls of one verifier that may fail before the run stops."""
+    # Evaluation
+    eval_every: int | None = None
+    """Steps between evaluations, besides the first and the last; 0: only these; unset: 20 (embedded) or 50."""
+    eval_problems: int | None = None
+    """Held-out problems used; 0: no evaluation; unset: 256 (embedded) or 500."""
+    eval_temperature: float = 1.0
+    """Sampling temperature of the evaluation; 0 is greedy."""
+    # The run
+    name: str | None = None
+    """Name of the run and of its folder; unset: algorithm, model and time."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds the runs."""
+    seed: int = 0
+    """Seed of draws, sampling and shuffles."""
+    save_every: int = 0
+    """Steps between checkpoints that --resume continues from; 0: only the final model is saved."""
+    resume: bool = False
+    """Continue the run --name from its latest checkpoint, bit for bit."""
+    log_samples: int = 2
+    """Whole responses written a step, with their rewards."""
+    wandb: str = "auto"
+    """online, offline, off, auto (online where an account is configured, else offline)."""
+    wandb_project: str = "grpo"
+    """wandb project."""
+    wandb_group: str | None = None
+    """wandb group, for runs that are compared."""
+
+    @property
+    def embedded(self) -> bool:
+        return self.model == str(EMBEDDED_MODEL)
+
+    @property
+    def run_folder(self) -> Path:
+        return self.runs_dir / self.name
+
+    @property
+    def responses_per_step(self) -> int:
+        """B of a rollout batch: P * G."""
+        return self.problems_per_step * self.responses_per_problem
+
+    def to_json(self) -> dict[str, Any]:
+        """The resolved values, as config.json and wandb hold them."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+
+def parse(arguments: list[str] | None = None) -> Config:
+    """The command line -> a resolved, checked config. An unknown flag ends the program with what exists."""
+    return resolve(tyro.cli(Config, args=arguments, prog="python -m grpo.train"))
+
+
+def resolve(config: Config) -> Config:
+    """Fill what is unset from the preset and the algorithm's row, and check the result. Raises: UserError."""
+    if config.algo not in ALGORITHMS:
+        raise UserError(f"There is no algorithm '{config.algo}'. --algo takes: {', '.join(ALGORITHMS)}.")
+    preset = PRESETS["embedded" if config.model is None else "real"]
+    model = config.model or str(EMBEDDED_MODEL)
+    filled = {**preset, **asdict(ALGORITHMS[config.algo]), "model": model}
+    unset = {field.name for field in fields(Config) if getattr(config, field.name) is None}
+    config = replace(config, **{name: value for name, value in filled.items() if name in unset})
+    if config.loss_constant is None:
+        config = replace(config, loss_constant=float(config.max_response_tokens))
+    if config.name is None:
+        place = "tiny" if config.embedded else Path(config.model).name
+        config = replace(config, name=f"{config.algo}-{place}-{time.strftime('%Y%m%d-%H%M%S')}")
+    check(config)
+    return config
+
+
+def check(config: Config) -> None:
+    """Refuse what cannot work, in one paragraph. Raises: UserError."""
+    for flag, value, allowed in (
+        ("advantage", config.advantage, ADVANTAGES),
+        ("aggregation", config.aggregation, AGGREGATIONS),
+        ("kl-estimator", config.kl_estimator, KL_ESTIMATORS),
+        ("truncated", config.truncated, TRUNCATED),
+        ("template", config.template, ("auto", "chat", *TEMPLATES)),
+        ("engine", config.engine, ENGINES),
+        ("wandb", config.wandb, WANDB_MODES),
+        ("device", config.device, ("auto", "cpu", "cuda")),
+    ):
+        if value not in allowed:
+            raise UserError(f"--{flag} {value} does not exist. --{flag} takes: {', '.join(allowed)}.")
+    for name in (
+        "problems_per_step", "responses_per_problem", "updates_per_step", "epochs_per_step", "steps",
+        "max_prompt_tokens", "max_response_tokens", "micro_batch_tokens", "verifier_workers", "verifier_memory_limit",
+        "temperature", "learning_rate", "max_grad_norm", "loss_constant", "kv_cache_gib", "verifier_time_limit",
+    ):
+        _require(config, name, getattr(config, name) > 0, "must be more than 0")
+    for name in (
+        "clip_low", "clip_high", "kl_coef", "importance_cap", "weight_decay", "warmup_updates", "eval_every",
+        "eval_problems", "eval_temperature", "save_every", "log_samples",
+    ):
+        value = getattr(config, name)
+        _require(config, name, value is None or value >= 0, "must not be negative")
+    for name in ("memory_fraction", "verifier_max_failures"):
+        _require(config, name, 0 < getattr(config, name) <= 1, "is a share: more than 0, at most 1")
+    for name in ("adam_beta1", "adam_beta2"):
+        _require(config, name, 0 <= getattr(config, name) < 1, "must be at least 0 and less than 1")
+    _require(config, "clip_low", config.clip_low < 1, "must be less than 1: the ratio is never negative")
+    if config.responses_per_step % config.updates_per_step:
+        raise UserError(
+            f"A step has {config.problems_per_step} problems x {config.responses_per_problem} responses = "
+            f"{config.responses_per_step} responses, which do not divide into --updates-per-step "
+            f"{config.updates_per_step} equal updates. Choose a divisor of {config.responses_per_step}."
+        )
+    lone = ADVANTAGES[config.advantage](torch.ones(1, 1))
+    if config.responses_per_problem == 1 and not lone.any():
+        raise UserError(
+            f"--responses-per-problem 1 with --advantage {config.advantage}: a response is compared with its group, "
+            "and in a group of one every advantage is 0, so nothing would be learnt. Use 2 or more (8 is usual)."
+        )
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda, but torch sees no CUDA device here. Use --device cpu, or leave it at auto.")
+    folder = config.run_folder
+    if config.resume and not folder.is_dir():
+        raise UserError(f"--resume: there is no run folder {folder}. Name the run to continue by --name.")
+    if not config.resume and folder.exists():
+        raise UserError(f"The run folder {folder} exists already. Choose another --name, or continue it by --resume.")
+
+
+def _require(config: Config, name: str, holds: bool, rule: str) -> None:
+    if not holds:
+        raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)} {rule}.")

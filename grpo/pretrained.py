@@ -1,0 +1,81 @@
+"""A Hugging Face folder or hub name -> tokenizer and model, with errors that say what to do.
+
+Weights are read from safetensors only: a pickled checkpoint can run code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from grpo.errors import UserError
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def load_tokenizer(source: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub name. Raises: UserError where it is missing or has no pad token."""
+    folder = _folder(source)
+    if folder is not None and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise UserError(
+            f"The model folder {folder} has no tokenizer: none of {', '.join(TOKENIZER_FILES)} is there. "
+            "Save the tokenizer beside the model: tokenizer.save_pretrained(folder)."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:  # not found, offline, or files that are no tokenizer
+        raise _not_loaded("tokenizer", source, error) from error
+    if tokenizer.pad_token_id is None:
+        raise UserError(
+            f"The tokenizer of {source} has no pad token. Set one that never occurs in text and is not the end of "
+            'sequence, as "pad_token" in tokenizer_config.json (Qwen: <|endoftext|>, Llama 3: '
+            "<|finetune_right_pad_id|>)."
+        )
+    return tokenizer
+
+
+def check_model(source: str, *, trust_remote_code: bool) -> None:
+    """Read the model's config, not its weights. Raises: UserError where there is none, or no safetensors beside it."""
+    folder = _folder(source)
+    if folder is not None and not list(folder.glob("*.safetensors")):
+        raise UserError(
+            f"The model folder {folder} holds no .safetensors file. Pickled weights (.bin, .pt) are not read, because "
+            "they can run code: convert with model.save_pretrained(folder)."
+        )
+    try:
+        AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise _not_loaded("model", source, error) from error
+
+
+def load_model(source: str, *, device: str, trust_remote_code: bool) -> PreTrainedModel:
+    """The causal language model in float32 (policy.py says why) on the device."""
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=torch.float32, trust_remote_code=trust_remote_code, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise _not_loaded("model", source, error) from error
+    return model.to(device)
+
+
+def _folder(source: str) -> Path | None:
+    """The local folder that `source` means, None for a hub name. Raises: UserError where a path leads nowhere."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"{path} is not a model folder: it has no config.json.")
+        return path
+    if source.startswith((".", "/", "~")) or source.count("/") > 1:
+        raise UserError(f"There is no model folder {path}. Give an existing folder, or a hub name such as org/name.")
+    return None
+
+
+def _not_loaded(what: str, source: str, error: Exception) -> UserError:
+    first = str(error).strip().splitlines()[0]
+    return UserError(
+        f"The {what} of {source} could not be loaded ({type(error).__name__}: {first}). Check the name, the network "
+        "or the folder; without --model the embedded model runs and needs no network."
+    )

@@ -1,0 +1,210 @@
+"""Rows of a data set -> problems: `--data` is found, its rows put under a template, encoded once, drawn for ever.
+
+| `--data`                              | meaning                                                                |
+|---------------------------------------|------------------------------------------------------------------------|
+| `arithmetic`                          | `data/arithmetic.py`, function `load(split)`                           |
+| `./mine.py` · `./mine.py:fn`          | a user's file                                                          |
+| `./problems.jsonl`                    | one JSON object a line                                                 |
+| `org/name` · `org/name:config`        | any data set that the `datasets` library loads from the hub            |
+
+A row is a dict with a `problem` (text, or chat messages) and whatever columns its verifiers ask for.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grpo import plugins
+from grpo.errors import UserError
+from grpo.records import Message, Problem
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Row = dict[str, Any]
+
+TEMPLATES: dict[str, str] = {
+    "qwen_math": (
+        "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{}.<|im_end|>\n"
+        "<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n"
+    ),
+    "r1": (
+        "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. The "
+        "Assistant first thinks about the reasoning process in the mind and then provides the User with the answer. "
+        "The reasoning process is enclosed within <think> </think> and answer is enclosed within <answer> </answer> "
+        "tags, respectively, i.e., <think> reasoning process here </think> <answer> answer here </answer>.\n"
+        "User: {problem}\nAssistant: <think>"
+    ),
+    "plain": "{problem}",
+}
+"""Named templates; `chat` is the tokenizer's own chat template, and `auto` is chat where there is one, else plain."""
+
+
+# Rows ------------------------------------------------------------------------------------------------------------
+
+
+def load_rows(spec: str, split: str, *, problem_column: str = "problem", answer_column: str = "answer") -> list[Row]:
+    """Rows of `--data SPEC`; the named columns are renamed to `problem` and `answer`.
+
+    Raises: UserError where the data is not found, is malformed, is empty, or has no problem column.
+    """
+    if not has_split(spec):
+        rows = read_jsonl(Path(spec).expanduser())
+    else:
+        load = partial(load_hub, spec) if _is_hub_name(spec) else plugins.load(spec, "data")
+        try:
+            rows = list(load(split))
+        except (OSError, ValueError) as error:  # not found, offline, unknown split
+            raise UserError(
+                f"--data {spec}: loading its split '{split}' failed ({type(error).__name__}: "
+                f"{str(error).splitlines()[0]}). Check the name and the network, or give a local .jsonl file. "
+                f"Built-in: {', '.join(plugins.available('data'))}."
+            ) from error
+    if not rows:
+        raise UserError(f"--data {spec} ({split}) has no rows. Each row needs at least a '{problem_column}'.")
+    return [_renamed(row, i, spec, problem_column, answer_column) for i, row in enumerate(rows)]
+
+
+def read_jsonl(path: Path) -> list[Row]:
+    """One JSON object a line; blank lines are skipped. Raises: UserError naming file and line."""
+    if not path.is_file():
+        raise UserError(f"There is no data file {path}. Give the path of a .jsonl file, one JSON object a line.")
+    rows = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}, line {number} is not JSON: {error}. Write one JSON object a line.") from error
+            if not isinstance(row, dict):
+                raise UserError(f"{path}, line {number} is a {type(row).__name__}; each line must be a JSON object.")
+            rows.append(row)
+    return rows
+
+
+def load_hub(spec: str, split: str) -> list[Row]:
+    """`org/name` or `org/name:config` through the `datasets` library; raises what `datasets.load_dataset` raises."""
+    import datasets
+
+    name, _, config = spec.partition(":")
+    return list(datasets.load_dataset(name, config or None, split=split))
+
+
+def has_split(spec: str) -> bool:
+    """Whether `--data SPEC` knows splits; a plain .jsonl file does not."""
+    return not spec.endswith((".jsonl", ".json"))
+
+
+def _is_hub_name(spec: str) -> bool:
+    place, _ = plugins.split_function(spec)
+    return "/" in place and not place.endswith(".py")
+
+
+def _renamed(row: Row, index: int, spec: str, problem_column: str, answer_column: str) -> Row:
+    if problem_column not in row:
+        raise UserError(
+            f"--data {spec}, row {index}: there is no column '{problem_column}'. Columns: {', '.join(row)}. "
+            "Name the one that holds the problem by --problem-column."
+        )
+    renamed = {**row, "problem": row[problem_column]}
+    if answer_column != "answer":
+        if answer_column not in row:
+            raise UserError(
+                f"--data {spec}, row {index}: --answer-column {answer_column} is not a column. "
+                f"Columns: {', '.join(row)}."
+            )
+        renamed["answer"] = row[answer_column]
+    return renamed
+
+
+# Prompts ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Problems ready for the engine, and how many were too long for it."""
+
+    problems: list[Problem]
+    dropped: int
+
+
+def encode(
+    rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase, *, template: str, max_prompt_tokens: int
+) -> Encoded:
+    """Put each row's problem under the template and encode it once; prompts that are too long are dropped and counted.
+
+    Raises: UserError for an unknown template, `chat` without a chat template, or where every prompt is too long.
+    """
+    encode_one = prompt_encoder(tokenizer, template)
+    problems, dropped, shortest = [], 0, None
+    for row in rows:
+        tokens = tuple(encode_one(row["problem"]))
+        if len(tokens) > max_prompt_tokens:
+            dropped += 1
+            shortest = min(shortest or len(tokens), len(tokens))
+        else:
+            problems.append(Problem(row["problem"], tokens, row))
+    if not problems:
+        raise UserError(
+            f"All {dropped} prompts are longer than --max-prompt-tokens {max_prompt_tokens}: the shortest has "
+            f"{shortest} tokens under template '{template}'. Raise --max-prompt-tokens."
+        )
+    return Encoded(problems, dropped)
+
+
+def prompt_encoder(
+    tokenizer: PreTrainedTokenizerBase, template: str
+) -> Callable[[str | list[Message]], Sequence[int]]:
+    """A function from a problem (text or messages) to prompt ids."""
+    if template == "auto":
+        template = "chat" if tokenizer.chat_template else "plain"
+    if template == "chat":
+        if not tokenizer.chat_template:
+            raise UserError(
+                "--template chat, but the tokenizer has no chat template. "
+                f"Use a named template: {', '.join(TEMPLATES)}."
+            )
+
+        def encode_chat(problem):
+            messages = [{"role": "user", "content": problem}] if isinstance(problem, str) else problem
+            return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+
+        return encode_chat
+    if template not in TEMPLATES:
+        raise UserError(f"There is no template '{template}'. There are: auto, chat, {', '.join(TEMPLATES)}.")
+
+    def encode_named(problem):
+        text = problem if isinstance(problem, str) else "\n\n".join(message["content"] for message in problem)
+        # Named templates spell out their special tokens; only a plain prompt takes those the tokenizer adds (BOS).
+        filled = TEMPLATES[template].replace("{problem}", text)
+        return tokenizer(filled, add_special_tokens=template == "plain")["input_ids"]
+
+    return encode_named
+
+
+# Draws -----------------------------------------------------------------------------------------------------------
+
+
+def draw(problems: Sequence[Problem], count: int, step: int, seed: int) -> list[Problem]:
+    """The problems of step 1, 2, ...: endless passes over the data, each in its own shuffled order.
+
+    A pure function of the step, so that a resumed run draws what the interrupted one would have drawn.
+    """
+    size = len(problems)
+    orders: dict[int, list[int]] = {}
+    drawn = []
+    for position in range((step - 1) * count, step * count):
+        epoch, index = divmod(position, size)
+        if epoch not in orders:
+            orders[epoch] = list(range(size))
+            random.Random(f"{seed}/{epoch}").shuffle(orders[epoch])
+        drawn.append(problems[orders[epoch][index]])
+    return drawn
