@@ -6,9 +6,10 @@ Where each line comes from is said beside it, because a sampler that has drifted
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 # Read by vllm when it is imported. One process: the policy's tensors can be handed over without a copy through shared
 # memory, and nothing outlives the run.
@@ -19,15 +20,33 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 import torch
 from transformers import PreTrainedTokenizerBase
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", FutureWarning)  # vllm's own use of deprecated torch names
-    from vllm import LLM, SamplingParams
-    from vllm.platforms import current_platform
-    from vllm.sampling_params import RequestOutputKind
-
 from grpo.engine import OnResponse
 from grpo.policy import Policy
 from grpo.records import Group, Problem, Rollout
+
+
+@contextmanager
+def held_back_stderr() -> Iterator[None]:
+    """Keep vllm's start-up notes (also those its C++ writes) off the console; show them all where it fails."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        console = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(console, held.read())
+            raise
+        finally:
+            os.dup2(console, 2)
+            os.close(console)
+
+
+with held_back_stderr():
+    from vllm import LLM, SamplingParams
+    from vllm.platforms import current_platform
+    from vllm.sampling_params import RequestOutputKind
 
 GIB = 2**30
 CPU_BLOCK_TOKENS = 32
@@ -70,19 +89,20 @@ class VLLMEngine:
                 "enforce_eager": True,
             }
         threads = torch.set_num_threads
-        self.llm = LLM(
-            model,
-            max_model_len=max_tokens,
-            max_num_seqs=max_sequences,
-            # The log-probability of the distribution that was sampled, after temperature. The default ignores it.
-            logprobs_mode="processed_logprobs",
-            # Else a model's generation_config.json brings its own top-p and repetition penalty into training.
-            generation_config="vllm",
-            enable_prefix_caching=True,
-            disable_log_stats=True,
-            trust_remote_code=trust_remote_code,
-            **placed,
-        )
+        with held_back_stderr():
+            self.llm = LLM(
+                model,
+                max_model_len=max_tokens,
+                max_num_seqs=max_sequences,
+                # The log-probability of the distribution that was sampled, after temperature; the default ignores it.
+                logprobs_mode="processed_logprobs",
+                # Else a model's generation_config.json brings its own top-p and repetition penalty into training.
+                generation_config="vllm",
+                enable_prefix_caching=True,
+                disable_log_stats=True,
+                trust_remote_code=trust_remote_code,
+                **placed,
+            )
         torch.set_num_threads = threads  # vllm's CPU worker replaces it by a function that does nothing
         self.engine = self.llm.llm_engine
 

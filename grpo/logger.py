@@ -200,7 +200,7 @@ def _start_wandb(folder: Path, mode: str, project: str, group: str | None, confi
     import wandb
 
     if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
+        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
     run = wandb.init(
         project=project,
         group=group,

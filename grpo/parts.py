@@ -109,7 +109,13 @@ def load_inputs(config: Config, source: str) -> Inputs:
     rows, held_out = load_data(config)
     check_specs(config.reward, set(rows[0]))
     tokenizer = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
-    check_model(source, trust_remote_code=config.trust_remote_code)
+    check_model(
+        source,
+        tokenizer,
+        max_prompt_tokens=config.max_prompt_tokens,
+        max_response_tokens=config.max_response_tokens,
+        trust_remote_code=config.trust_remote_code,
+    )
     encoded = encode(rows, tokenizer, template=config.template, max_prompt_tokens=config.max_prompt_tokens)
     held_out_problems: list[Problem] = []
     if held_out:
@@ -176,7 +182,7 @@ def make_probe(config: Config, policy: Policy, tokenizer: PreTrainedTokenizerBas
     precision = torch.bfloat16 if policy.device.type == "cuda" else torch.float32
     special = set(tokenizer.all_special_ids)
     return SyncProbe(
-        [i for i in range(len(tokenizer)) if i not in special],
+        [i for i in range(min(len(tokenizer), policy.model.config.vocab_size)) if i not in special],
         max_tokens=config.max_prompt_tokens + config.max_response_tokens,
         temperature=config.temperature,
         tolerance=config.sync_tolerance or TOLERANCE[precision],

@@ -36,8 +36,19 @@ def load_tokenizer(source: str, *, trust_remote_code: bool) -> PreTrainedTokeniz
     return tokenizer
 
 
-def check_model(source: str, *, trust_remote_code: bool) -> None:
-    """Read the model's config, not its weights. Raises: UserError where there is none, or no safetensors beside it."""
+def check_model(
+    source: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_prompt_tokens: int,
+    max_response_tokens: int,
+    trust_remote_code: bool,
+) -> None:
+    """Read the model's config, not its weights.
+
+    Raises: UserError where there is none, no safetensors beside it, a pad token outside its vocabulary, or fewer
+    positions than prompt and response need.
+    """
     folder = _folder(source)
     if folder is not None and not list(folder.glob("*.safetensors")):
         raise UserError(
@@ -45,9 +56,20 @@ def check_model(source: str, *, trust_remote_code: bool) -> None:
             "they can run code: convert with model.save_pretrained(folder)."
         )
     try:
-        AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise _not_loaded("model", source, error) from error
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and max_prompt_tokens + max_response_tokens > positions:
+        raise UserError(
+            f"--max-prompt-tokens {max_prompt_tokens} and --max-response-tokens {max_response_tokens} together are "
+            f"more than the {positions} positions of {source}. Lower one of them."
+        )
+    if tokenizer.pad_token_id >= config.vocab_size:
+        raise UserError(
+            f"The pad token {tokenizer.pad_token} has id {tokenizer.pad_token_id}, but the model of {source} has only "
+            f"{config.vocab_size} embeddings. Set a pad token that the model knows in tokenizer_config.json."
+        )
 
 
 def load_model(source: str, *, device: str, trust_remote_code: bool) -> PreTrainedModel:

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 
+import transformers
 from torch import Tensor
 
 from grpo.advantages import ADVANTAGES
@@ -28,7 +29,7 @@ def train(config: Config, parts: Parts) -> None:
     policy, reference, engine, verifiers = parts.policy, parts.reference, parts.engine, parts.verifiers
     token_loss = partial(loss, config=config)
     synced(parts, parts.first_step - 1)
-    if parts.first_step == 1:
+    if parts.first_step == 1 and parts.held_out:
         parts.logger.log({"step": 0} | held_out_metrics(config, parts, 0))
 
     for step in range(parts.first_step, config.steps + 1):
@@ -106,6 +107,7 @@ def step_seed(config: Config, step: int) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command. Exit status: 0 done, 1 the weight sync failed, 2 bad input, 130 interrupted."""
+    transformers.utils.logging.disable_progress_bar()  # ours is the only one
     try:
         config = parse(arguments)
         with make_parts(config) as parts:

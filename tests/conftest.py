@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-import grpo  # noqa: F401  sets OMP_WAIT_POLICY, which must stand before torch is imported
+import grpo  # noqa: F401  # isort: skip  (sets OMP_WAIT_POLICY, which must stand before torch is imported)
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 import torch
-
 from conftest import END, OTHER_END, make_policy
+
 from grpo.batching import collate
 from grpo.engine import choose_engine, end_of_sequence_ids
 from grpo.engine_hf import HFEngine

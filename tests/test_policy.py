@@ -5,8 +5,8 @@ from functools import partial
 
 import pytest
 import torch
-
 from conftest import make_policy
+
 from grpo.algorithms import ALGORITHMS
 from grpo.batching import collate, optimizer_batches
 from grpo.losses import AGGREGATIONS, clipped_token_loss

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 import torch
-
 from conftest import END, OTHER_END, PAD, VOCABULARY, make_model, make_policy
+
 from grpo.engine_hf import HFEngine
 from grpo.sync import SyncError, SyncProbe
 

@@ -1,0 +1,171 @@
+"""The command line, what it resolves to, and what it refuses in one paragraph before a model is loaded."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import make_model
+
+from grpo import config as config_module
+from grpo.algorithms import ALGORITHMS
+from grpo.config import EMBEDDED_MODEL, Config, parse, resolve
+from grpo.errors import UserError
+from grpo.train import main
+
+
+@pytest.fixture(autouse=True)
+def inside_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_defaults_are_the_embedded_preset_and_the_row():
+    config = parse([])
+    assert config.model == str(EMBEDDED_MODEL) and config.data == "arithmetic" and config.embedded
+    assert (config.advantage, config.aggregation, config.kl_coef) == ("centred", "constant", 0.0)
+    assert config.loss_constant == config.max_response_tokens
+    assert config.name.startswith("dr_grpo-tiny-")
+
+
+def test_another_model_takes_the_published_recipe():
+    config = parse(["--model", "org/name"])
+    assert (config.data, config.learning_rate, config.problems_per_step) == ("math12k", 1e-6, 128)
+    assert (config.max_prompt_tokens, config.max_response_tokens, config.loss_constant) == (1024, 3000, 3000.0)
+    assert not config.embedded and config.name.startswith("dr_grpo-name-")
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_every_ingredient_of_a_row_has_a_flag_that_wins(algo):
+    flags = dict(
+        advantage="group_normalised", aggregation="token_mean", clip_low="0.11", clip_high="0.33", kl_coef="0.5",
+        kl_estimator="k2", truncated="keep", importance_cap="3.5",
+    )
+    assert set(flags) == set(ALGORITHMS[algo].__dataclass_fields__)
+    arguments = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
+    config = parse(["--algo", algo, *arguments])
+    assert {name: str(getattr(config, name)) for name in flags} == flags
+    row = parse(["--algo", algo])
+    assert {name: getattr(row, name) for name in flags} == vars(ALGORITHMS[algo])
+
+
+def test_loss_constant_is_its_own_option():
+    config = parse(["--max-response-tokens", "50", "--loss-constant", "3000"])
+    assert (config.loss_constant, config.max_response_tokens) == (3000.0, 50)
+
+
+def test_several_rewards_with_weights():
+    assert parse(["--reward", "math_answer", "think_format=0.1"]).reward == ("math_answer", "think_format=0.1")
+
+
+@pytest.mark.parametrize(
+    "flags,message",
+    [
+        (["--algo", "ppo"], "There is no algorithm 'ppo'. --algo takes: grpo, dr_grpo"),
+        (["--advantage", "median"], "--advantage median does not exist. --advantage takes: centred, group_normalised"),
+        (["--aggregation", "sum"], "--aggregation takes: sequence_mean, constant, token_mean"),
+        (["--kl-estimator", "k4"], "--kl-estimator takes: k1, k2, k3"),
+        (["--truncated", "drop"], "--truncated takes: zero, mask, keep"),
+        (["--template", "qwen"], "--template takes: auto, chat, qwen_math, r1, plain"),
+        (["--engine", "sglang"], "--engine takes: auto, vllm, hf"),
+        (["--wandb", "yes"], "--wandb takes: auto, online, offline, off"),
+        (["--responses-per-problem", "1"], "in a group of one every advantage is 0"),
+        (["--problems-per-step", "3", "--updates-per-step", "5"], "3 problems x 8 responses = 24 responses, which do not"),
+        (["--problems-per-step", "0"], "--problems-per-step 0 must be more than 0"),
+        (["--steps", "-1"], "--steps -1 must be more than 0"),
+        (["--temperature", "0"], "--temperature 0.0 must be more than 0"),
+        (["--clip-low", "1.5"], "--clip-low 1.5 must be less than 1"),
+        (["--kl-coef", "-0.1"], "--kl-coef -0.1 must not be negative"),
+        (["--memory-fraction", "1.5"], "--memory-fraction 1.5 is a share"),
+        (["--adam-beta2", "1"], "--adam-beta2 1.0 must be at least 0 and less than 1"),
+        (["--resume", "--name", "nowhere"], "there is no run folder"),
+        (["--learning-rate", "nan"], "--learning-rate nan must be more than 0"),
+    ],
+)
+def test_bad_values_are_one_paragraph(flags, message):
+    with pytest.raises(UserError) as error:
+        parse(flags)
+    assert message in str(error.value).replace("\n", " ") and "\n" not in str(error.value)
+
+
+def test_an_existing_run_is_not_overwritten(tmp_path):
+    (tmp_path / "runs" / "taken").mkdir(parents=True)
+    with pytest.raises(UserError, match="exists already"):
+        parse(["--name", "taken"])
+
+
+def test_cuda_asked_for_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(config_module.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="no CUDA device"):
+        resolve(Config(device="cuda"))
+
+
+def test_unknown_flag_ends_with_status_2(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--learning-rat", "1"])
+    assert stop.value.code == 2
+    assert "--learning-rate" in capsys.readouterr().err  # tyro names the nearest flag
+
+
+# What needs files: through the command itself, with no model loaded -----------------------------------------------
+
+
+def refused(capsys, monkeypatch, *flags):
+    """The message of the command on bad input; loading a model or starting an engine fails the test."""
+
+    def too_late(*_, **__):
+        raise AssertionError("a model was loaded before the input was checked")
+
+    monkeypatch.setattr("grpo.parts.load_model", too_late)
+    monkeypatch.setattr("grpo.parts.make_engine", too_late)
+    assert main([*flags, "--wandb", "off"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and printed.count("\n") == 1
+    return printed
+
+
+def test_unknown_reward_and_data(capsys, monkeypatch):
+    assert "math_answer" in refused(capsys, monkeypatch, "--reward", "math_anser")
+    assert "arithmetic" in refused(capsys, monkeypatch, "--data", "arithmetics")
+
+
+def test_a_verifier_that_asks_for_a_missing_column(capsys, monkeypatch):
+    message = refused(capsys, monkeypatch, "--reward", "countdown")
+    assert "nums" in message and "problem" in message and "answer" in message
+
+
+@pytest.mark.parametrize("text,part", [("", "no rows"), ("{broken\n", "line 1 is not JSON"), ('{"a": 1}\n', "'problem'")])
+def test_bad_jsonl(capsys, monkeypatch, tmp_path, text, part):
+    (tmp_path / "rows.jsonl").write_text(text)
+    assert part in refused(capsys, monkeypatch, "--data", str(tmp_path / "rows.jsonl"))
+
+
+def test_prompts_that_are_all_too_long(capsys, monkeypatch):
+    assert "--max-prompt-tokens 2" in refused(capsys, monkeypatch, "--max-prompt-tokens", "2")
+
+
+def test_model_folders_that_lack_something(capsys, monkeypatch, tmp_path):
+    data = ("--data", "arithmetic", "--max-prompt-tokens", "16", "--max-response-tokens", "16")
+    assert "no model folder" in refused(capsys, monkeypatch, "--model", "./nowhere", *data)
+    (tmp_path / "empty").mkdir()
+    assert "no config.json" in refused(capsys, monkeypatch, "--model", "./empty", *data)
+    folder = make_model(tmp_path / "model", tied=True)
+    weights = folder / "model.safetensors"
+    weights.rename(folder / "pytorch_model.bin")
+    assert "no .safetensors" in refused(capsys, monkeypatch, "--model", str(folder), *data)
+    (folder / "pytorch_model.bin").rename(weights)
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(settings.read_text().replace('"<pad>"', 'null'))
+    assert "no pad token" in refused(capsys, monkeypatch, "--model", str(folder), *data)
+    (folder / "tokenizer.json").unlink()
+    assert "has no tokenizer" in refused(capsys, monkeypatch, "--model", str(folder), *data)
+
+
+def test_more_tokens_than_the_model_has_positions(capsys, monkeypatch, tmp_path):
+    folder = make_model(tmp_path / "model", tied=True)
+    message = refused(capsys, monkeypatch, "--model", str(folder), "--data", "arithmetic")
+    assert "1024" in message and "3000" in message and "512" in message
+
+
+def test_help_shows_every_flag_with_its_default():
+    done = subprocess.run([sys.executable, "-m", "grpo.train", "--help"], capture_output=True, text=True, check=True)
+    for name in Config.__dataclass_fields__:
+        assert f"--{name.replace('_', '-')}" in done.stdout

@@ -1,0 +1,154 @@
+"""What a run leaves behind: whole lines, whole files, and the same keys in a real (offline) wandb run."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from grpo.logger import (
+    Logger,
+    append_json,
+    commit,
+    drop_rows_from,
+    step_line,
+    summary,
+    versions,
+    whole_samples,
+    write_json,
+)
+from grpo.records import Group, Problem, Rewards, Rollout
+
+METRICS = {"step": 1, "reward/mean": 0.5, "length/mean": 12.0, "length/incorrect": None, "policy/engine_gap": 1e-7}
+
+
+def make_logger(folder, **kwargs):
+    return Logger(
+        folder, steps=3, config={"algo": "grpo", "seed": 0}, project="grpo-tests",
+        **{"wandb_mode": "off", "group": "pair", **kwargs},
+    )
+
+
+def samples(step=1):
+    rewards = Rewards(torch.tensor([[1.0, 0.0]]), {"a": torch.tensor([[1.0, float("nan")]])}, {"a": 0}, {"a": 0})
+    group = Group(
+        Problem("1+1=", (1,), {"answer": "2", "problem": "1+1="}),
+        (Rollout((1, 2), (0.0, 0.0), r"\boxed{2}", False), Rollout((1,), (0.0,), "?", True)),
+    )
+    return whole_samples(step, [group], rewards, rewards.total, torch.tensor([[0.5, -0.5]]), 4)
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_files_of_a_run(tmp_path, capsys):
+    with make_logger(tmp_path / "run") as logger:
+        logger.log(METRICS, samples())
+    assert read(tmp_path / "run" / "metrics.jsonl") == [METRICS]
+    (sample,) = read(tmp_path / "run" / "samples.jsonl")
+    assert sample == {
+        "step": 1, "prompt": "1+1=", "response": r"\boxed{2}", "reward": 1.0, "advantage": 0.5, "truncated": False,
+        "verifiers": {"a": 1.0}, "columns": {"answer": "2"},
+    }
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["algo"] == "grpo" and config["versions"]["torch"] == torch.__version__
+    assert "step    1" in capsys.readouterr().out
+
+
+def test_the_line_of_a_step_leaves_out_what_is_absent():
+    assert step_line(METRICS) == "step    1  reward 0.50  length  12.0  gap 1e-07"
+    line = step_line({"step": 20, "eval/accuracy": 0.915, "eval/length": 30.0})
+    assert line == "step   20  | held-out accuracy 91.5%, length 30.0"
+
+
+@pytest.mark.parametrize("text", ["\ud800 lone surrogate", "new\nline", "NUL \x00", "é" * 3])
+def test_any_response_is_one_line_of_json(tmp_path, text):
+    path = tmp_path / "samples.jsonl"
+    append_json(path, {"response": text})
+    append_json(path, {"response": "next"})
+    lines = path.read_bytes().split(b"\n")
+    assert len(lines) == 3 and json.loads(lines[0].decode("utf-8", "surrogatepass")) == {"response": text}
+
+
+def test_resume_drops_the_rows_it_makes_anew_and_torn_lines(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4, "rew')
+    drop_rows_from(path, 3)
+    assert read(path) == [{"step": 1}, {"step": 2}]
+    with make_logger(tmp_path, first_step=2) as logger:
+        logger.log({"step": 2, "reward/mean": 9.0})
+    assert read(path) == [{"step": 1}, {"step": 2, "reward/mean": 9.0}]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    write_json(path, {"a": 1})
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_summary_compares_first_and_last_evaluation(tmp_path):
+    rows = [
+        {"step": 0, "eval/accuracy": 0.5, "eval/length": 10.0, "eval/truncated": 0.0},
+        {"step": 1},
+        {"step": 2, "eval/accuracy": 0.9, "eval/length": 30.0, "eval/truncated": 0.25},
+    ]
+    for row in rows:
+        append_json(tmp_path / "metrics.jsonl", row)
+    text = " ".join(summary(tmp_path).split())
+    assert "accuracy 50.0% at step 0 -> 90.0% at step 2" in text
+    assert "length 10.0 tokens at step 0 -> 30.0 tokens at step 2" in text
+    assert str(tmp_path / "model") in text and "wandb" not in text
+
+
+def test_versions_and_commit():
+    assert {"python", "torch", "transformers", "math-verify"} <= set(versions())
+    found = commit()
+    assert found is None or len(found.removesuffix("+changes")) == 40
+
+
+def test_real_wandb_offline_holds_the_same_keys(tmp_path, monkeypatch):
+    """The run file that `wandb sync` would upload, read back with wandb's own reader."""
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with make_logger(tmp_path / "run", wandb_mode="offline") as logger:
+        logger.log(METRICS, samples())
+        logger.log({**METRICS, "step": 2, "reward/mean": 0.75}, samples(2))
+    (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    store, history, run = DataStore(), [], None
+    store.open_for_scan(str(file))
+    while (data := store.scan_data()) is not None:
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "history":
+            history.append({"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item})
+        if record.WhichOneof("record_type") == "run":
+            run = record.run
+    assert [row["reward/mean"] for row in history] == [0.5, 0.75]
+    assert [row["step"] for row in history] == [1, 2]
+    for row in history:
+        assert {name for name, value in METRICS.items() if value is not None} <= set(row)
+        assert not any(isinstance(value, float) and math.isnan(value) for value in row.values())
+        assert row["samples"]["_type"] == "table-file" and row["samples"]["nrows"] == 1
+    assert (run.project, run.run_group, run.display_name) == ("grpo-tests", "pair", "run")
+    (table, *_) = (tmp_path / "run" / "wandb").glob("offline-run-*/files/media/table/samples*.json")
+    assert r"\boxed{2}" in table.read_text().replace("\\\\", "\\")
+
+
+def test_auto_is_offline_without_an_account(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with make_logger(tmp_path / "run", wandb_mode="auto") as logger:
+        logger.log(METRICS)
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
