@@ -88,5 +88,5 @@ def test_the_state_is_read_without_running_code(tmp_path, tied_folder, tokenizer
     save_checkpoint(tmp_path, 1, policy, tokenizer)
     folder = latest_checkpoint(tmp_path)
     torch.save({"step": 1, "optimizer": pytest.raises}, folder / checkpoint.STATE)
-    with pytest.raises(pickle.UnpicklingError, match="weights_only|Weights only"):
+    with pytest.raises(pickle.UnpicklingError, match="Weights only"):
         restore(folder, policy)

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from wandb_file import records
 
 from grpo.logger import (
     Logger,
@@ -115,20 +116,14 @@ def test_versions_and_commit():
 
 
 def test_real_wandb_offline_holds_the_same_keys(tmp_path, monkeypatch):
-    """The run file that `wandb sync` would upload, read back with wandb's own reader."""
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
-
+    """The run file that `wandb sync` would upload, read back."""
     monkeypatch.delenv("WANDB_MODE", raising=False)
     with make_logger(tmp_path / "run", wandb_mode="offline") as logger:
         logger.log(METRICS, samples())
         logger.log({**METRICS, "step": 2, "reward/mean": 0.75}, samples(2))
     (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb")
-    store, history, run = DataStore(), [], None
-    store.open_for_scan(str(file))
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    history, run = [], None
+    for record in records(file):
         if record.WhichOneof("record_type") == "history":
             history.append({"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item})
         if record.WhichOneof("record_type") == "run":
@@ -138,7 +133,7 @@ def test_real_wandb_offline_holds_the_same_keys(tmp_path, monkeypatch):
     for row in history:
         assert {name for name, value in METRICS.items() if value is not None} <= set(row)
         assert not any(isinstance(value, float) and math.isnan(value) for value in row.values())
-        assert row["samples"]["_type"] == "table-file" and row["samples"]["nrows"] == 1
+        assert (row["samples/_type"], row["samples/nrows"]) == ("table-file", 1)
     assert (run.project, run.run_group, run.display_name) == ("grpo-tests", "pair", "run")
     (table, *_) = (tmp_path / "run" / "wandb").glob("offline-run-*/files/media/table/samples*.json")
     assert r"\boxed{2}" in table.read_text().replace("\\\\", "\\")

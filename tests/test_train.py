@@ -1,0 +1,239 @@
+"""The command, end to end, with real vLLM: it learns, resumes bit for bit, and takes real models and data."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+from grpo.algorithms import ALGORITHMS
+from grpo.metrics import METRICS
+from grpo.train import main
+
+SMALL = ["--problems-per-step", "4", "--responses-per-problem", "4", "--eval-problems", "8", "--wandb", "off"]
+
+
+@pytest.fixture(autouse=True)
+def inside_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def run(tmp_path, *flags, name="run"):
+    assert main([*SMALL, "--name", name, *flags]) == 0
+    return tmp_path / "runs" / name
+
+
+def timeless(row):
+    return {k: v for k, v in row.items() if not k.startswith(("time/", "memory/")) and k != "tokens_per_second"}
+
+
+def finite(row):
+    return all(value is None or math.isfinite(value) for value in row.values())
+
+
+@pytest.mark.parametrize("engine", ["vllm", "hf"])
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_every_row_runs_on_every_engine(tmp_path, capsys, algo, engine):
+    folder = run(tmp_path, "--algo", algo, "--engine", engine, "--steps", "2")
+    before, *steps = rows(folder)
+    assert [row["step"] for row in (before, *steps)] == [0, 1, 2]
+    keys = set(METRICS) - {"memory/device_gib"} - {key for key in METRICS if "<" in key or key.startswith("eval/")}
+    for row in steps:
+        assert keys <= set(row) and finite(row)
+        assert row["policy/engine_gap"] < 1e-4 and row["policy/sync_gap"] < 1e-4
+        assert row["time/step"] == pytest.approx(sum(row[f"time/{s}"] for s in ("generate", "verify", "update", "sync")))
+    assert {"eval/accuracy", "eval/length"} <= set(steps[-1]) and "eval/accuracy" in before
+    assert steps[0]["policy/kl"] == pytest.approx(0.0, abs=1e-6) and steps[1]["policy/kl"] > 1e-6
+    config = json.loads((folder / "config.json").read_text())
+    assert config["algo"] == algo and config["advantage"] == ALGORITHMS[algo].advantage
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert [sample["step"] for sample in samples] == [1, 1, 2, 2]
+    printed = capsys.readouterr().out
+    assert f"sampler: {engine}" in printed and "4 problems x 4 responses = 16 responses" in printed
+    assert "--model Qwen/Qwen2.5-Math-1.5B" in printed and f"model    {os.path.join('runs', 'run', 'model')}" in printed
+
+
+def test_the_saved_model_loads_in_transformers_and_vllm(tmp_path, tokenizer):
+    from grpo.engine_vllm import VLLMEngine
+    from grpo.records import Problem
+
+    folder = run(tmp_path, "--engine", "hf", "--steps", "1") / "model"
+    saved = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    engine = VLLMEngine(str(folder), saved, end_ids=[saved.eos_token_id], max_tokens=96, max_sequences=4, kv_cache_gib=0.1)
+    prompt = saved.apply_chat_template([{"role": "user", "content": "12+34="}], add_generation_prompt=True, return_dict=False)
+    (group,) = engine.generate([Problem("", tuple(prompt), {})], 1, temperature=0.0, max_tokens=64, seed=0)
+    (rollout,) = group.rollouts
+    with torch.no_grad():
+        table = model(torch.tensor([[*prompt, *rollout.tokens]])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+    expected = table.gather(-1, torch.tensor(rollout.tokens)[:, None]).squeeze(-1)
+    torch.testing.assert_close(torch.tensor(rollout.logprobs), expected, atol=1e-4, rtol=0)
+    assert r"\boxed{" in rollout.text
+
+
+def test_several_updates_and_epochs_use_the_old_policys_ratio(tmp_path):
+    flags = ["--updates-per-step", "2", "--epochs-per-step", "3", "--learning-rate", "3e-3", "--steps", "2", "--engine", "hf"]
+    first, second = rows(run(tmp_path, *flags, "--eval-problems", "0"))
+    # From the second update on the policy is not the one that sampled: the ratio leaves 1, and is clipped at this rate.
+    assert first["policy/clip_low"] + first["policy/clip_high"] > 0
+    assert first["policy/engine_gap"] < 1e-4  # measured against the recomputed old log-probabilities, not the moving ones
+    assert finite(first) and finite(second)
+
+
+def test_kl_coef_works_on_both_rows(tmp_path):
+    """A huge weight on the KL holds either algorithm at the reference; a small one does not."""
+    for algo in ALGORITHMS:
+        flags = ["--algo", algo, "--steps", "5", "--engine", "hf", "--eval-problems", "0", "--learning-rate", "1e-3"]
+        loose = rows(run(tmp_path, *flags, "--kl-coef", "0", name=f"{algo}-loose"))[-1]["policy/kl"]
+        held = rows(run(tmp_path, *flags, "--kl-coef", "100", name=f"{algo}-held"))[-1]["policy/kl"]
+        assert held < loose / 2
+
+
+def test_without_a_reference_the_kl_is_null(tmp_path):
+    (row,) = rows(run(tmp_path, "--steps", "1", "--no-log-kl", "--engine", "hf", "--eval-problems", "0"))
+    assert row["policy/kl"] is None
+
+
+def test_truncated_responses(tmp_path):
+    """With a budget too small to answer in, `zero` gives reward 0 and `mask` trains on no token."""
+    flags = ["--steps", "1", "--max-response-tokens", "3", "--engine", "hf", "--eval-problems", "0"]
+    (zero,) = rows(run(tmp_path, *flags, "--truncated", "zero", name="zero"))
+    assert zero["length/truncated"] == 1.0 and zero["reward/mean"] == 0.0 and zero["group/uniform"] == 1.0
+    (mask,) = rows(run(tmp_path, *flags, "--truncated", "mask", "--algo", "grpo", name="mask"))
+    assert mask["length/truncated"] == 1.0 and mask["policy/grad_norm"] == 0.0 and finite(mask)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path):
+    flags = ["--algo", "grpo", "--steps", "4", "--save-every", "2", "--updates-per-step", "2", "--eval-every", "2"]
+    whole = run(tmp_path, *flags, name="whole")
+    # The other run ends after step 3, beyond its last checkpoint, as an interrupted one would.
+    part = run(tmp_path, *[*flags[:3], "3", *flags[4:]], name="part")
+    for place in ("metrics.jsonl", "samples.jsonl"):
+        assert '"step": 3' in (part / place).read_text()
+    assert main([*SMALL, "--name", "part", *flags, "--resume"]) == 0
+    expected, found = (load_file(folder / "model" / "model.safetensors") for folder in (whole, part))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    # The evaluation after step 3 was that run's last; everything else is row for row the same.
+    assert [timeless(row) for row in rows(part)] == [timeless(row) for row in rows(whole)]
+    assert (part / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
+
+
+def test_a_sync_that_does_not_arrive_stops_the_run(tmp_path, capsys, monkeypatch):
+    from grpo.engine_vllm import VLLMEngine
+
+    real, calls = VLLMEngine.sync, []
+
+    def second_is_lost(self, policy):
+        calls.append(1)
+        if len(calls) != 2:
+            real(self, policy)
+
+    monkeypatch.setattr(VLLMEngine, "sync", second_is_lost)
+    assert main([*SMALL, "--name", "run", "--steps", "3", "--learning-rate", "1e-2"]) == 1
+    assert "error: step 1: after the weight sync" in capsys.readouterr().err
+    assert [row["step"] for row in rows(tmp_path / "runs" / "run")] == [0]
+
+
+def test_ctrl_c_leaves_whole_lines(tmp_path, capsys, monkeypatch):
+    from grpo import train
+
+    real, calls = train.step_metrics, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(train, "step_metrics", interrupted)
+    assert main([*SMALL, "--name", "run", "--engine", "hf", "--steps", "3"]) == 130
+    assert [row["step"] for row in rows(tmp_path / "runs" / "run")] == [0, 1]
+
+
+def test_a_users_verifier_and_data_plug_in_with_no_edit(tmp_path):
+    (tmp_path / "short.py").write_text(
+        "def reward(response, answer, target_length):\n    return 1.0 if len(response) <= target_length else 0.0\n"
+    )
+    lines = [{"question": f"{i}+1=", "gold": str(i + 1), "target_length": 9} for i in range(40)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    folder = run(
+        tmp_path, "--data", "./mine.jsonl", "--problem-column", "question", "--answer-column", "gold", "--steps", "1",
+        "--reward", "math_answer", "./short.py=0.5", "--engine", "hf",
+    )
+    row = rows(folder)[-1]
+    total = row["reward/math_answer"] + 0.5 * row["reward/short"]
+    assert row["reward/mean"] == pytest.approx(total, abs=0.03)  # less where a response was truncated
+
+
+REAL_LIMIT_GIB = 8.0
+
+
+def test_real_tokenizer_vocabulary_and_problems(tmp_path, shared_data):
+    """GSM8K under Qwen2.5's tokenizer, a random two-layer Qwen2 with all 151,936 tokens: 3 steps through vLLM."""
+    model = tmp_path / "qwen2-two-layers"
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(shared_data / "tokenizers" / "qwen2.5")
+    Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=151_936, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=1, max_position_embeddings=1024, tie_word_embeddings=True,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
+        )
+    ).save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    command = [
+        sys.executable, "-m", "grpo.train", "--algo", "grpo", "--model", str(model), "--template", "qwen_math",
+        "--data", str(shared_data / "datasets" / "gsm8k_train.jsonl"), "--steps", "3", "--problems-per-step", "2",
+        "--responses-per-problem", "4", "--max-prompt-tokens", "200", "--max-response-tokens", "48", "--eval-problems", "4",
+        "--learning-rate", "1e-4", "--engine", "vllm", "--wandb", "off", "--name", "real",
+    ]  # fmt: skip
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    steps = rows(tmp_path / "runs" / "real")[1:]
+    assert [row["step"] for row in steps] == [1, 2, 3]
+    for row in steps:
+        assert finite(row) and row["policy/engine_gap"] < 1e-4 and row["policy/sync_gap"] < 1e-4
+        assert row["policy/entropy"] > 10  # a random model over 151,936 tokens: ln 151,936 is 11.9
+        assert row["memory/host_gib"] < REAL_LIMIT_GIB
+    sample = json.loads((tmp_path / "runs" / "real" / "samples.jsonl").read_text().splitlines()[0])
+    assert sample["columns"]["answer"] and sample["verifiers"] == {"math_answer": 0.0}
+    dropped = next(line for line in done.stdout.splitlines() if line.startswith("data:"))
+    assert "longer than 200 tokens" in dropped and "(0 dropped" not in dropped
+
+
+@pytest.mark.slow
+def test_the_first_command_learns_its_task(tmp_path):
+    """`python -m grpo.train --algo dr_grpo`, as the README has it: held-out accuracy from 40-75% to 90% or more."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
+    done = subprocess.run(
+        [sys.executable, "-m", "grpo.train", "--algo", "dr_grpo"], capture_output=True, text=True, env=env
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    table = rows(folder)
+    assert 0.40 <= table[0]["eval/accuracy"] <= 0.75
+    assert table[-1]["step"] <= 100 and table[-1]["eval/accuracy"] >= 0.90
+    assert table[-1]["eval/length"] > 1.2 * table[0]["eval/length"]  # it learns to write the steps down
+    assert max(row["policy/sync_gap"] for row in table[1:]) < 1e-4
+    assert list((folder / "wandb").glob("offline-run-*"))
+
+
+def test_the_base_install_without_vllm_runs(tmp_path):
+    """No vllm in sight: the command says so and trains with transformers generation."""
+    code = "import sys; sys.modules['vllm'] = None; from grpo.train import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, *SMALL, "--steps", "1", "--name", "base"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    assert "sampler: hf (vllm is NOT installed" in done.stdout
+    assert rows(tmp_path / "runs" / "base")[-1]["step"] == 1
