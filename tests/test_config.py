@@ -36,8 +36,14 @@ def test_another_model_takes_the_published_recipe():
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_every_ingredient_of_a_row_has_a_flag_that_wins(algo):
     flags = dict(
-        advantage="group_normalised", aggregation="token_mean", clip_low="0.11", clip_high="0.33", kl_coef="0.5",
-        kl_estimator="k2", truncated="keep", importance_cap="3.5",
+        advantage="group_normalised",
+        aggregation="token_mean",
+        clip_low="0.11",
+        clip_high="0.33",
+        kl_coef="0.5",
+        kl_estimator="k2",
+        truncated="keep",
+        importance_cap="3.5",
     )
     assert set(flags) == set(ALGORITHMS[algo].__dataclass_fields__)
     arguments = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
@@ -68,7 +74,10 @@ def test_several_rewards_with_weights():
         (["--engine", "sglang"], "--engine takes: auto, vllm, hf"),
         (["--wandb", "yes"], "--wandb takes: auto, online, offline, off"),
         (["--responses-per-problem", "1"], "in a group of one every advantage is 0"),
-        (["--problems-per-step", "3", "--updates-per-step", "5"], "3 problems x 8 responses = 24 responses, which do not"),
+        (
+            ["--problems-per-step", "3", "--updates-per-step", "5"],
+            "3 problems x 8 responses = 24 responses, which do not",
+        ),
         (["--problems-per-step", "0"], "--problems-per-step 0 must be more than 0"),
         (["--steps", "-1"], "--steps -1 must be more than 0"),
         (["--temperature", "0"], "--temperature 0.0 must be more than 0"),
@@ -132,7 +141,9 @@ def test_a_verifier_that_asks_for_a_missing_column(capsys, monkeypatch):
     assert "nums" in message and "problem" in message and "answer" in message
 
 
-@pytest.mark.parametrize("text,part", [("", "no rows"), ("{broken\n", "line 1 is not JSON"), ('{"a": 1}\n', "'problem'")])
+@pytest.mark.parametrize(
+    "text,part", [("", "no rows"), ("{broken\n", "line 1 is not JSON"), ('{"a": 1}\n', "'problem'")]
+)
 def test_bad_jsonl(capsys, monkeypatch, tmp_path, text, part):
     (tmp_path / "rows.jsonl").write_text(text)
     assert part in refused(capsys, monkeypatch, "--data", str(tmp_path / "rows.jsonl"))
@@ -153,7 +164,7 @@ def test_model_folders_that_lack_something(capsys, monkeypatch, tmp_path):
     assert "no .safetensors" in refused(capsys, monkeypatch, "--model", str(folder), *data)
     (folder / "pytorch_model.bin").rename(weights)
     settings = folder / "tokenizer_config.json"
-    settings.write_text(settings.read_text().replace('"<pad>"', 'null'))
+    settings.write_text(settings.read_text().replace('"<pad>"', "null"))
     assert "no pad token" in refused(capsys, monkeypatch, "--model", str(folder), *data)
     (folder / "tokenizer.json").unlink()
     assert "has no tokenizer" in refused(capsys, monkeypatch, "--model", str(folder), *data)

@@ -25,7 +25,10 @@ METRICS = {"step": 1, "reward/mean": 0.5, "length/mean": 12.0, "length/incorrect
 
 def make_logger(folder, **kwargs):
     return Logger(
-        folder, steps=3, config={"algo": "grpo", "seed": 0}, project="grpo-tests",
+        folder,
+        steps=3,
+        config={"algo": "grpo", "seed": 0},
+        project="grpo-tests",
         **{"wandb_mode": "off", "group": "pair", **kwargs},
     )
 
@@ -49,8 +52,14 @@ def test_files_of_a_run(tmp_path, capsys):
     assert read(tmp_path / "run" / "metrics.jsonl") == [METRICS]
     (sample,) = read(tmp_path / "run" / "samples.jsonl")
     assert sample == {
-        "step": 1, "prompt": "1+1=", "response": r"\boxed{2}", "reward": 1.0, "advantage": 0.5, "truncated": False,
-        "verifiers": {"a": 1.0}, "columns": {"answer": "2"},
+        "step": 1,
+        "prompt": "1+1=",
+        "response": r"\boxed{2}",
+        "reward": 1.0,
+        "advantage": 0.5,
+        "truncated": False,
+        "verifiers": {"a": 1.0},
+        "columns": {"answer": "2"},
     }
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["algo"] == "grpo" and config["versions"]["torch"] == torch.__version__

@@ -116,8 +116,15 @@ def test_gradient_equals_finite_differences(estimator, aggregation):
 
     def total(logprobs):
         token = clipped_token_loss(
-            logprobs, old, advantages, sampler_logprobs=sampler, importance_cap=2.0, ref_logprobs=reference,
-            kl_coef=0.3, kl_estimator=estimator, **CLIP,
+            logprobs,
+            old,
+            advantages,
+            sampler_logprobs=sampler,
+            importance_cap=2.0,
+            ref_logprobs=reference,
+            kl_coef=0.3,
+            kl_estimator=estimator,
+            **CLIP,
         )
         return (weights * token.loss).sum()
 
@@ -130,8 +137,14 @@ def test_gradient_equals_finite_differences(estimator, aggregation):
 def test_extreme_ratios_stay_finite(extreme, advantage):
     logprobs = torch.tensor([[extreme]], requires_grad=True)
     token = clipped_token_loss(
-        logprobs, torch.zeros(1, 1), torch.tensor([advantage]), sampler_logprobs=torch.full((1, 1), -extreme),
-        importance_cap=2.0, ref_logprobs=torch.zeros(1, 1), kl_coef=0.1, **CLIP,
+        logprobs,
+        torch.zeros(1, 1),
+        torch.tensor([advantage]),
+        sampler_logprobs=torch.full((1, 1), -extreme),
+        importance_cap=2.0,
+        ref_logprobs=torch.zeros(1, 1),
+        kl_coef=0.1,
+        **CLIP,
     )
     token.loss.sum().backward()
     assert torch.isfinite(token.loss).all() and torch.isfinite(logprobs.grad).all()
@@ -156,8 +169,12 @@ def test_importance_weight_by_hand():
 def test_importance_weight_is_detached():
     logprobs = torch.tensor([[-1.0]], dtype=torch.float64, requires_grad=True)
     token = clipped_token_loss(
-        logprobs, logprobs.detach(), torch.tensor([1.0]).double(),
-        sampler_logprobs=torch.tensor([[-1.5]]).double(), importance_cap=2.0, **CLIP,
+        logprobs,
+        logprobs.detach(),
+        torch.tensor([1.0]).double(),
+        sampler_logprobs=torch.tensor([[-1.5]]).double(),
+        importance_cap=2.0,
+        **CLIP,
     )
     token.loss.sum().backward()
     torch.testing.assert_close(logprobs.grad, torch.tensor([[-math.exp(0.5)]]).double())

@@ -38,9 +38,16 @@ def token_loss(algorithm):
 
     def loss(part, logprobs):
         return clipped_token_loss(
-            logprobs, part.old_logprobs, part.advantages, clip_low=algorithm.clip_low, clip_high=algorithm.clip_high,
-            sampler_logprobs=part.sampler_logprobs, importance_cap=algorithm.importance_cap,
-            ref_logprobs=part.ref_logprobs, kl_coef=algorithm.kl_coef, kl_estimator=algorithm.kl_estimator,
+            logprobs,
+            part.old_logprobs,
+            part.advantages,
+            clip_low=algorithm.clip_low,
+            clip_high=algorithm.clip_high,
+            sampler_logprobs=part.sampler_logprobs,
+            importance_cap=algorithm.importance_cap,
+            ref_logprobs=part.ref_logprobs,
+            kl_coef=algorithm.kl_coef,
+            kl_estimator=algorithm.kl_estimator,
         )
 
     return loss
@@ -99,7 +106,9 @@ def test_gradient_equals_the_whole_formula_written_out(tied_folder, groups, name
         ids = torch.tensor([[*prompt, *response]])
         table = policy.model(ids).logits[0, :-1].log_softmax(-1)
         ours = table.gather(-1, ids[0, 1:, None]).squeeze(-1)[len(prompt) - 1 :]
-        old, ref, sampler = (t[i][batch.mask[i]] for t in (batch.old_logprobs, batch.ref_logprobs, batch.sampler_logprobs))
+        old, ref, sampler = (
+            t[i][batch.mask[i]] for t in (batch.old_logprobs, batch.ref_logprobs, batch.sampler_logprobs)
+        )
         ratio, a = (ours - old).exp(), ADVANTAGES.flatten()[i]
         surrogate = torch.min(ratio * a, ratio.clamp(1 - algorithm.clip_low, 1 + algorithm.clip_high) * a)
         importance = (old - sampler).exp().clamp(max=2.0)
@@ -148,8 +157,11 @@ def test_one_on_policy_update_has_ratio_one_and_a_gradient(tied_folder, groups):
     policy = make_policy(tied_folder)
     batch = collate(groups, torch.tensor([[0.5, -0.5, 0.5, -0.5]] * 3), PAD)
     (part,) = optimizer_batches(batch, 1, 1, partial(AGGREGATIONS["sequence_mean"], constant=0), seed=0)
-    _, metrics = gradient(policy, part, ALGORITHMS["dr_grpo"].__class__(
-        "centred", "sequence_mean", 0.2, 0.2, kl_coef=0.0, importance_cap=None))
+    _, metrics = gradient(
+        policy,
+        part,
+        ALGORITHMS["dr_grpo"].__class__("centred", "sequence_mean", 0.2, 0.2, kl_coef=0.0, importance_cap=None),
+    )
     assert metrics["policy/loss"] == pytest.approx(0.0, abs=1e-6)
     assert metrics["policy/grad_norm"] > 0.01
     assert abs(metrics["policy/surrogate"]) > 1e-4

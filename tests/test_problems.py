@@ -89,7 +89,11 @@ HUB = {
         [{"question": "How many?", "answer": "He has <<3*400=1200>>1,200.\n#### 1,200"}],
         [{"problem": "How many?", "answer": "1200", "solution": "He has <<3*400=1200>>1,200.\n#### 1,200"}],
     ),
-    "math12k": ("hiyouga/math12k", [{"problem": "p", "answer": r"\frac{1}{2}"}], [{"problem": "p", "answer": r"\frac{1}{2}"}]),
+    "math12k": (
+        "hiyouga/math12k",
+        [{"problem": "p", "answer": r"\frac{1}{2}"}],
+        [{"problem": "p", "answer": r"\frac{1}{2}"}],
+    ),
     "math500": (
         "HuggingFaceH4/MATH-500",
         [{"problem": "p", "answer": "3", "level": 2}],

@@ -78,10 +78,16 @@ LAYER = "model.layers.1."
 # Not the embedding: in a tied model it arrives under the head's name too, so that leaving out one of the two names is
 # no fault; leaving out the head's is (test_a_missed_tied_head_is_caught).
 TENSORS = [
-    LAYER + "self_attn.q_proj.weight", LAYER + "self_attn.k_proj.weight",
-    LAYER + "self_attn.v_proj.bias", LAYER + "self_attn.o_proj.weight", LAYER + "mlp.gate_proj.weight",
-    LAYER + "mlp.up_proj.weight", LAYER + "mlp.down_proj.weight", LAYER + "input_layernorm.weight",
-    LAYER + "post_attention_layernorm.weight", "model.norm.weight",
+    LAYER + "self_attn.q_proj.weight",
+    LAYER + "self_attn.k_proj.weight",
+    LAYER + "self_attn.v_proj.bias",
+    LAYER + "self_attn.o_proj.weight",
+    LAYER + "mlp.gate_proj.weight",
+    LAYER + "mlp.up_proj.weight",
+    LAYER + "mlp.down_proj.weight",
+    LAYER + "input_layernorm.weight",
+    LAYER + "post_attention_layernorm.weight",
+    "model.norm.weight",
 ]
 
 
@@ -126,7 +132,9 @@ def test_a_stale_prefix_cache_is_caught(engine, policy, probe, monkeypatch):
 def test_a_wrong_temperature_is_caught(engine, policy, probe, monkeypatch, wrong):
     real = engine.generate
     monkeypatch.setattr(
-        engine, "generate", lambda problems, size, *, temperature, **rest: real(problems, size, temperature=wrong, **rest)
+        engine,
+        "generate",
+        lambda problems, size, *, temperature, **rest: real(problems, size, temperature=wrong, **rest),
     )
     caught(engine, policy, probe)
 

@@ -51,7 +51,9 @@ def test_every_row_runs_on_every_engine(tmp_path, capsys, algo, engine):
     for row in steps:
         assert keys <= set(row) and finite(row)
         assert row["policy/engine_gap"] < 1e-4 and row["policy/sync_gap"] < 1e-4
-        assert row["time/step"] == pytest.approx(sum(row[f"time/{s}"] for s in ("generate", "verify", "update", "sync")))
+        assert row["time/step"] == pytest.approx(
+            sum(row[f"time/{s}"] for s in ("generate", "verify", "update", "sync"))
+        )
     assert {"eval/accuracy", "eval/length"} <= set(steps[-1]) and "eval/accuracy" in before
     assert steps[0]["policy/kl"] == pytest.approx(0.0, abs=1e-6) and steps[1]["policy/kl"] > 1e-6
     config = json.loads((folder / "config.json").read_text())
@@ -70,8 +72,12 @@ def test_the_saved_model_loads_in_transformers_and_vllm(tmp_path, tokenizer):
     folder = run(tmp_path, "--engine", "hf", "--steps", "1") / "model"
     saved = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    engine = VLLMEngine(str(folder), saved, end_ids=[saved.eos_token_id], max_tokens=96, max_sequences=4, kv_cache_gib=0.1)
-    prompt = saved.apply_chat_template([{"role": "user", "content": "12+34="}], add_generation_prompt=True, return_dict=False)
+    engine = VLLMEngine(
+        str(folder), saved, end_ids=[saved.eos_token_id], max_tokens=96, max_sequences=4, kv_cache_gib=0.1
+    )
+    prompt = saved.apply_chat_template(
+        [{"role": "user", "content": "12+34="}], add_generation_prompt=True, return_dict=False
+    )
     (group,) = engine.generate([Problem("", tuple(prompt), {})], 1, temperature=0.0, max_tokens=64, seed=0)
     (rollout,) = group.rollouts
     with torch.no_grad():
@@ -82,25 +88,44 @@ def test_the_saved_model_loads_in_transformers_and_vllm(tmp_path, tokenizer):
 
 
 def test_several_updates_and_epochs_use_the_old_policys_ratio(tmp_path):
-    flags = ["--updates-per-step", "2", "--epochs-per-step", "3", "--learning-rate", "3e-3", "--steps", "2", "--engine", "hf"]
+    flags = [
+        "--updates-per-step",
+        "2",
+        "--epochs-per-step",
+        "3",
+        "--learning-rate",
+        "3e-3",
+        "--steps",
+        "2",
+        "--engine",
+        "hf",
+    ]
     first, second = rows(run(tmp_path, *flags, "--eval-problems", "0"))
     # From the second update on the policy is not the one that sampled: the ratio leaves 1, and is clipped at this rate.
     assert first["policy/clip_low"] + first["policy/clip_high"] > 0
-    assert first["policy/engine_gap"] < 1e-4  # measured against the recomputed old log-probabilities, not the moving ones
+    assert (
+        first["policy/engine_gap"] < 1e-4
+    )  # measured against the recomputed old log-probabilities, not the moving ones
     assert finite(first) and finite(second)
 
 
 def test_kl_coef_works_on_both_rows(tmp_path):
-    """A huge weight on the KL holds either algorithm at the reference; a small one does not."""
+    """At step 1 the policy is the reference and k3 has no gradient; at step 2 the loss holds the KL on top."""
     for algo in ALGORITHMS:
-        flags = ["--algo", algo, "--steps", "5", "--engine", "hf", "--eval-problems", "0", "--learning-rate", "1e-3"]
-        loose = rows(run(tmp_path, *flags, "--kl-coef", "0", name=f"{algo}-loose"))[-1]["policy/kl"]
-        held = rows(run(tmp_path, *flags, "--kl-coef", "100", name=f"{algo}-held"))[-1]["policy/kl"]
-        assert held < loose / 2
+        flags = ["--algo", algo, "--steps", "2", "--engine", "hf", "--eval-problems", "0"]
+        without = rows(run(tmp_path, *flags, "--kl-coef", "0", name=f"{algo}-without"))
+        held = rows(run(tmp_path, *flags, "--kl-coef", "2", name=f"{algo}-held"))
+        assert held[0]["policy/grad_norm"] == pytest.approx(without[0]["policy/grad_norm"], rel=1e-4)
+        assert held[1]["policy/kl"] == pytest.approx(without[1]["policy/kl"], rel=1e-3)  # the same weights and rollouts
+        added = held[1]["policy/loss"] - without[1]["policy/loss"]
+        if ALGORITHMS[algo].aggregation == "constant":  # sum of the token KLs over B times C
+            expected = 2 * held[1]["policy/kl"] * held[1]["tokens"] / (16 * 96)
+            assert added == pytest.approx(expected, rel=1e-3)
+        assert added > 0 and held[1]["policy/grad_norm"] != without[1]["policy/grad_norm"]
 
 
 def test_without_a_reference_the_kl_is_null(tmp_path):
-    (row,) = rows(run(tmp_path, "--steps", "1", "--no-log-kl", "--engine", "hf", "--eval-problems", "0"))
+    (row,) = rows(run(tmp_path, "--steps", "1", "--log-kl", "False", "--engine", "hf", "--eval-problems", "0"))
     assert row["policy/kl"] is None
 
 
@@ -167,8 +192,20 @@ def test_a_users_verifier_and_data_plug_in_with_no_edit(tmp_path):
     lines = [{"question": f"{i}+1=", "gold": str(i + 1), "target_length": 9} for i in range(40)]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     folder = run(
-        tmp_path, "--data", "./mine.jsonl", "--problem-column", "question", "--answer-column", "gold", "--steps", "1",
-        "--reward", "math_answer", "./short.py=0.5", "--engine", "hf",
+        tmp_path,
+        "--data",
+        "./mine.jsonl",
+        "--problem-column",
+        "question",
+        "--answer-column",
+        "gold",
+        "--steps",
+        "1",
+        "--reward",
+        "math_answer",
+        "./short.py=0.5",
+        "--engine",
+        "hf",
     )
     row = rows(folder)[-1]
     total = row["reward/math_answer"] + 0.5 * row["reward/short"]
@@ -185,9 +222,17 @@ def test_real_tokenizer_vocabulary_and_problems(tmp_path, shared_data):
     tokenizer = AutoTokenizer.from_pretrained(shared_data / "tokenizers" / "qwen2.5")
     Qwen2ForCausalLM(
         Qwen2Config(
-            vocab_size=151_936, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
-            num_key_value_heads=1, max_position_embeddings=1024, tie_word_embeddings=True,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
+            vocab_size=151_936,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
         )
     ).save_pretrained(model)
     tokenizer.save_pretrained(model)
