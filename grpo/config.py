@@ -27,19 +27,34 @@ EMBEDDED_MODEL = Path(__file__).resolve().parent / "tiny_model"
 PRESETS: dict[str, dict[str, Any]] = {
     # The tiny model of this package: learns its task in about three minutes on two cores.
     "embedded": dict(
-        data="arithmetic", steps=100, learning_rate=2e-4, problems_per_step=16, responses_per_problem=8,
-        max_prompt_tokens=32, max_response_tokens=96, micro_batch_tokens=16384,
-        eval_every=20, eval_problems=256, log_kl=True,
+        data="arithmetic",
+        steps=100,
+        learning_rate=2e-4,
+        problems_per_step=16,
+        responses_per_problem=8,
+        max_prompt_tokens=32,
+        max_response_tokens=96,
+        micro_batch_tokens=16384,
+        eval_every=20,
+        eval_problems=256,
+        log_kl=True,
     ),
     # Any other model: the published Dr. GRPO recipe for Qwen2.5-Math-1.5B, at one update a rollout batch.
     "real": dict(
-        data="math12k", steps=500, learning_rate=1e-6, problems_per_step=128, responses_per_problem=8,
-        max_prompt_tokens=1024, max_response_tokens=3000, micro_batch_tokens=16384,
-        eval_every=50, eval_problems=500, log_kl=False,
+        data="math12k",
+        steps=500,
+        learning_rate=1e-6,
+        problems_per_step=128,
+        responses_per_problem=8,
+        max_prompt_tokens=1024,
+        max_response_tokens=3000,
+        micro_batch_tokens=16384,
+        eval_every=50,
+        eval_problems=500,
+        log_kl=False,
     ),
 }
 """What a flag left at "preset" means, with and without --model."""
-
 
 
 @dataclass(frozen=True)
@@ -226,14 +241,36 @@ def check(config: Config) -> None:
         if value not in allowed:
             raise UserError(f"--{flag} {value} does not exist. --{flag} takes: {', '.join(allowed)}.")
     for name in (
-        "problems_per_step", "responses_per_problem", "updates_per_step", "epochs_per_step", "steps",
-        "max_prompt_tokens", "max_response_tokens", "micro_batch_tokens", "verifier_workers", "verifier_memory_limit",
-        "temperature", "learning_rate", "max_grad_norm", "loss_constant", "kv_cache_gib", "verifier_time_limit",
+        "problems_per_step",
+        "responses_per_problem",
+        "updates_per_step",
+        "epochs_per_step",
+        "steps",
+        "max_prompt_tokens",
+        "max_response_tokens",
+        "micro_batch_tokens",
+        "verifier_workers",
+        "verifier_memory_limit",
+        "temperature",
+        "learning_rate",
+        "max_grad_norm",
+        "loss_constant",
+        "kv_cache_gib",
+        "verifier_time_limit",
     ):
         _require(config, name, getattr(config, name) > 0, "must be more than 0")
     for name in (
-        "clip_low", "clip_high", "kl_coef", "importance_cap", "weight_decay", "warmup_updates", "eval_every",
-        "eval_problems", "eval_temperature", "save_every", "log_samples",
+        "clip_low",
+        "clip_high",
+        "kl_coef",
+        "importance_cap",
+        "weight_decay",
+        "warmup_updates",
+        "eval_every",
+        "eval_problems",
+        "eval_temperature",
+        "save_every",
+        "log_samples",
     ):
         value = getattr(config, name)
         _require(config, name, value is None or value >= 0, "must not be negative")

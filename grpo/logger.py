@@ -43,7 +43,14 @@ class Logger:
     """One run's folder, progress bar and wandb run."""
 
     def __init__(
-        self, folder: Path, *, steps: int, first_step: int = 1, config: dict[str, Any], wandb_mode: str, project: str,
+        self,
+        folder: Path,
+        *,
+        steps: int,
+        first_step: int = 1,
+        config: dict[str, Any],
+        wandb_mode: str,
+        project: str,
         group: str | None = None,
     ) -> None:
         self.folder = folder
@@ -53,8 +60,14 @@ class Logger:
         write_json(folder / "config.json", {**config, "versions": versions(), "commit": commit()})
         self.console = Console(highlight=False, soft_wrap=True)
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), console=self.console, transient=True,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
         )
         self.task = self.progress.add_task("steps", total=steps, completed=first_step - 1)
         self.wandb = _start_wandb(folder, wandb_mode, project, group, config)
@@ -111,8 +124,10 @@ def summary(folder: Path) -> str:
     if evaluated:
         first, last = evaluated[0], evaluated[-1]
         for name, text in (("eval/accuracy", "{:.1%}"), ("eval/length", "{:.1f} tokens"), ("eval/truncated", "{:.1%}")):
-            lines.append(f"held-out {name.removeprefix('eval/'):9s} {text.format(first[name]):>12s} at step "
-                         f"{first['step']}  ->  {text.format(last[name]):>12s} at step {last['step']}")
+            lines.append(
+                f"held-out {name.removeprefix('eval/'):9s} {text.format(first[name]):>12s} at step "
+                f"{first['step']}  ->  {text.format(last[name]):>12s} at step {last['step']}"
+            )
     lines.append(f"model    {folder / 'model'} (a Hugging Face folder)")
     lines.append(f"metrics  {folder / 'metrics.jsonl'}, samples.jsonl and config.json beside it")
     if (folder / "wandb").is_dir():

@@ -37,8 +37,12 @@ def train(config: Config, parts: Parts) -> None:
         with watch("generate"):  # 1. G responses a problem, from the current weights
             problems = draw(parts.problems, config.problems_per_step, step, config.seed)
             groups = engine.generate(
-                problems, config.responses_per_problem, temperature=config.temperature,
-                max_tokens=config.max_response_tokens, seed=seed, on_response=verifiers.submit,
+                problems,
+                config.responses_per_problem,
+                temperature=config.temperature,
+                max_tokens=config.max_response_tokens,
+                seed=seed,
+                on_response=verifiers.submit,
             )
         with watch("verify"):  # 2. verifiable rewards [P, G]; most were given while others were being generated
             rewards = verifiers(groups)
@@ -95,8 +99,12 @@ def held_out_metrics(config: Config, parts: Parts, step: int) -> Metrics:
     if not (due and parts.held_out):
         return {}
     return evaluate(
-        parts.engine, parts.verifiers, parts.held_out,
-        temperature=config.eval_temperature, max_tokens=config.max_response_tokens, seed=config.seed,
+        parts.engine,
+        parts.verifiers,
+        parts.held_out,
+        temperature=config.eval_temperature,
+        max_tokens=config.max_response_tokens,
+        seed=config.seed,
     )
 
 

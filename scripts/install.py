@@ -33,7 +33,7 @@ def main() -> int:
     parser.add_argument("--cpu", action="store_true", help="vLLM for the CPU, even where there is an NVIDIA driver")
     parser.add_argument("--test", action="store_true", help="install what the tests need as well")
     options = parser.parse_args()
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  run by whatever Python the reader has
         return complain(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")
     if sys.prefix == sys.base_prefix and not os.environ.get("CONDA_PREFIX"):
         return complain(
@@ -58,7 +58,9 @@ def main() -> int:
         if settings.get("index"):
             command += ["--index-strategy", "unsafe-best-match"]  # pip's rule: every index it was given counts the same
         run([*command, "--editable", f"{ROOT}[{extras}]"])
-    check = "import torch, math_verify; assert math_verify.verify(math_verify.parse('$1/2$'), math_verify.parse('$0.5$'))"
+    check = (
+        "import torch, math_verify; assert math_verify.verify(math_verify.parse('$1/2$'), math_verify.parse('$0.5$'))"
+    )
     run([sys.executable, "-c", f"{check}; print('torch', torch.__version__, 'CUDA', torch.cuda.is_available())"])
     return 0
 

@@ -186,7 +186,7 @@ of two to four digits in writing and boxes the answer, with many slips. Stored a
 - Warm-start data: {options.steps * options.batch_size:,} worked solutions of sums in the train split, both by
   `data/arithmetic.py`.
 - Their styles: {shares}; each carry is wrong with probability {arithmetic.SLIP}, in a check never.
-- No other data or weights went into it. It is under the licence of this project.
+- No other data or weights went into it.
 
 Sampled at temperature 1 on the {len(arithmetic.load("test")):,} test problems, one response each:
 
