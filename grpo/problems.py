@@ -160,9 +160,7 @@ def encode(
     return Encoded(problems, dropped)
 
 
-def prompt_encoder(
-    tokenizer: PreTrainedTokenizerBase, template: str
-) -> Callable[[str | list[Message]], Sequence[int]]:
+def prompt_encoder(tokenizer: PreTrainedTokenizerBase, template: str) -> Callable[[str | list[Message]], Sequence[int]]:
     """A function from a problem (text or messages) to prompt ids."""
     if template == "auto":
         template = "chat" if tokenizer.chat_template else "plain"
