@@ -154,6 +154,7 @@ class VLLMEngine:
     def sync(self, policy: Policy) -> None:
         """See Engine.sync."""
         if self.asleep:
+            torch.cuda.empty_cache()  # what the trainer's allocator keeps in reserve is vllm's to take
             # Weights first: the KV cache is not needed while they are copied, and the card may not hold both.
             self.llm.wake_up(tags=["weights"])
         # A live model's `load_weights` fails on the CPU, where linear weights are packed; this goes through unpacking.
@@ -199,5 +200,6 @@ class VLLMEngine:
 
     def _wake(self) -> None:
         if self.asleep:
+            torch.cuda.empty_cache()
             self.llm.wake_up()
             self.asleep = False

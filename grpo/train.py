@@ -114,7 +114,7 @@ def step_seed(config: Config, step: int) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command. Exit status: 0 done, 1 the weight sync failed, 2 bad input, 130 interrupted."""
+    """The command. Exit status: 0 done, 1 sync or gradient gone wrong, 2 bad input or verifier, 130 interrupted."""
     transformers.utils.logging.disable_progress_bar()  # ours is the only one
     try:
         config = parse(arguments)
@@ -122,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
             train(config, parts)
             save_model(config.run_folder / "model", parts.policy, parts.tokenizer)
             parts.logger.say(summary(config.run_folder))
-    except (UserError, SyncError) as error:
+    except (UserError, SyncError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:

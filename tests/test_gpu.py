@@ -1,0 +1,78 @@
+"""On a CUDA device: the loop in bfloat16, its gradient against float32, and vLLM's sleep and wake on a shared card."""
+
+import json
+import math
+
+import pytest
+import torch
+from conftest import END, OTHER_END, make_policy
+from test_policy import ALGORITHMS, gradient, groups, whole_batch  # noqa: F401  groups is a fixture
+
+from grpo.engine_hf import HFEngine
+from grpo.sync import TOLERANCE, SyncProbe
+from grpo.train import main
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and torch sees none"),
+]
+
+
+def on_cuda(folder, **kwargs):
+    policy = make_policy(folder, **kwargs)
+    policy.model.to("cuda")
+    return policy
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_the_command_on_cuda(tmp_path, monkeypatch, algo):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--algo", algo, "--engine", "hf", "--device", "cuda", "--steps", "3", "--wandb", "off", "--name", "run"]
+    assert main([*flags, "--eval-problems", "64"]) == 0
+    _, *steps = [json.loads(line) for line in (tmp_path / "runs" / "run" / "metrics.jsonl").read_text().splitlines()]
+    for row in steps:
+        assert all(value is None or math.isfinite(value) for value in row.values())
+        assert row["policy/sync_gap"] < TOLERANCE[torch.bfloat16] and row["policy/engine_gap"] < 0.05
+        assert row["memory/device_gib"] > 0
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_the_bfloat16_gradient_points_where_the_float32_gradient_does(tied_folder, groups, algo):  # noqa: F811
+    exact_policy, policy = make_policy(tied_folder), on_cuda(tied_folder)
+    batch = whole_batch(exact_policy, groups, ALGORITHMS[algo])
+    exact, _ = gradient(exact_policy, batch, ALGORITHMS[algo])
+    found, _ = gradient(policy, batch, ALGORITHMS[algo])
+    one, two = (torch.cat([grad.flatten().float().cpu() for grad in grads]) for grads in (exact, found))
+    assert torch.nn.functional.cosine_similarity(one, two, dim=0) > 0.99
+    assert all(parameter.dtype == torch.float32 for parameter in policy.model.parameters())
+
+
+def test_clean_syncs_pass_and_a_lost_one_is_caught_by_sampling(tied_folder, tokenizer):
+    policy = on_cuda(tied_folder, temperature=0.8)
+    probe = SyncProbe(range(3, 250), max_tokens=192, temperature=0.8, tolerance=TOLERANCE[torch.bfloat16])
+    engine = HFEngine(policy, tokenizer, end_ids=[END, OTHER_END])
+    assert probe.check(engine, policy, 1) < 0.02
+    other = HFEngine(on_cuda(tied_folder, temperature=0.8), tokenizer, end_ids=[END, OTHER_END])
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    assert probe.gap(other, policy) > probe.tolerance
+
+
+def test_vllm_sleeps_and_wakes_with_the_new_weights(tied_folder, tokenizer, problems):
+    pytest.importorskip("vllm", reason="vllm is not installed here")
+    from grpo.engine_vllm import VLLMEngine
+
+    policy = on_cuda(tied_folder, temperature=0.8)
+    engine = VLLMEngine(
+        str(tied_folder), tokenizer, end_ids=[END, OTHER_END], max_tokens=192, max_sequences=16, memory_fraction=0.1
+    )
+    probe = SyncProbe(range(3, 250), max_tokens=192, temperature=0.8, tolerance=TOLERANCE[torch.bfloat16])
+    for step in range(3):
+        engine.sync(policy)
+        assert probe.check(engine, policy, step) < probe.tolerance
+        engine.generate(problems, 4, temperature=0.8, max_tokens=16, seed=step)
+        assert engine.asleep
+        with torch.no_grad():
+            for parameter in policy.model.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
