@@ -105,6 +105,8 @@ class VLLMEngine:
             )
         torch.set_num_threads = threads  # vllm's CPU worker replaces it by a function that does nothing
         self.engine = self.llm.llm_engine
+        # A model that vllm builds without a head of its own (Gemma) refuses the tied head's name; every other needs it.
+        (self.has_head,) = self.llm.apply_model(lambda built: hasattr(built, "lm_head"))
 
     def generate(
         self,
@@ -158,7 +160,8 @@ class VLLMEngine:
             # Weights first: the KV cache is not needed while they are copied, and the card may not hold both.
             self.llm.wake_up(tags=["weights"])
         # A live model's `load_weights` fails on the CPU, where linear weights are packed; this goes through unpacking.
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": policy.weights()})
+        weights = ((name, tensor) for name, tensor in policy.weights() if self.has_head or name != "lm_head.weight")
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         if self.asleep:
             self.llm.wake_up(tags=["kv_cache"])
             self.asleep = False

@@ -37,21 +37,27 @@ def token_logprobs(
     hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
     head = model.get_output_embeddings()
     wanted, picked = hidden[mask], targets[mask]  # [N, H], [N]
+    softcap = getattr(model.config, "final_logit_softcapping", None)  # Gemma squashes its logits
     rows = max(1, MAX_CHUNK_ELEMENTS // head.weight.shape[0])
     chunks = list(zip(wanted.split(rows), picked.split(rows), strict=True))
     if len(chunks) > 1 and torch.is_grad_enabled():
-        parts = [checkpoint(_head_logprobs, head, h, t, temperature, use_reentrant=False) for h, t in chunks]
+        parts = [checkpoint(_head_logprobs, head, h, t, temperature, softcap, use_reentrant=False) for h, t in chunks]
     else:
-        parts = [_head_logprobs(head, h, t, temperature) for h, t in chunks]
+        parts = [_head_logprobs(head, h, t, temperature, softcap) for h, t in chunks]
     empty = torch.zeros(mask.shape, dtype=torch.float32, device=inputs.device)
     logprobs = empty.masked_scatter(mask, torch.cat([part[0] for part in parts]))
     entropy = empty.masked_scatter(mask, torch.cat([part[1] for part in parts]))
     return logprobs, entropy
 
 
-def _head_logprobs(head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _head_logprobs(
+    head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, softcap: float | None
+) -> tuple[Tensor, Tensor]:
     """[N, H], [N] -> log-probabilities [N], entropies [N]."""
-    logits = head(hidden).float() / temperature
+    logits = head(hidden).float()
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    logits = logits / temperature
     normaliser = logits.logsumexp(dim=-1)
     logprobs = logits.gather(-1, targets[:, None]).squeeze(-1) - normaliser
     with torch.no_grad():

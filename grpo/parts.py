@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ def make_parts(config: Config) -> Iterator[Parts]:
         memory_limit=config.verifier_memory_limit,
         max_failure_share=config.verifier_max_failures,
     )
+    changed = changed_since(config) if config.resume else []
     with verifiers:  # its processes start while the model loads
         policy = make_policy(source, config)
         reference = make_reference(policy, config)
@@ -77,6 +79,8 @@ def make_parts(config: Config) -> Iterator[Parts]:
         )
         with logger:
             logger.say(announcement(config, inputs, policy, f"{engine_name} ({engine_reason})"))
+            for change in changed:
+                logger.say(change)
             engine = make_engine(
                 engine_name,
                 model=config.model,
@@ -102,6 +106,16 @@ def make_parts(config: Config) -> Iterator[Parts]:
                 logger=logger,
                 first_step=done + 1,
             )
+
+
+def changed_since(config: Config) -> list[str]:
+    """What a resumed run is asked to do otherwise than the run it continues, a line each."""
+    before, now = json.loads((config.run_folder / "config.json").read_text()), json.loads(json.dumps(config.to_json()))
+    return [
+        f"resumed with another value: --{name.replace('_', '-')} {value}, was {before[name]}"
+        for name, value in now.items()
+        if name != "resume" and name in before and before[name] != value
+    ]
 
 
 def load_inputs(config: Config, source: str) -> Inputs:

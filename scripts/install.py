@@ -42,10 +42,11 @@ def main() -> int:
         )
     cpu = options.cpu or shutil.which("nvidia-smi") is None
     extras = ",".join(["cpu" if cpu else "gpu", *(["test"] if options.test else [])])
-    print(f"installing grpo[{extras}] into {sys.prefix}", flush=True)
+    print(f"installing grpo[{extras}] into {sys.prefix}; the first time this takes a minute or two", flush=True)
     run([sys.executable, "-m", "pip", "install", "--quiet", UV])
     settings = pip_settings()
-    command = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable, "--compile-bytecode"]
+    command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--compile-bytecode"]
+    command += ["--python", sys.executable]
     with tempfile.TemporaryDirectory() as scratch:
         if cpu:
             overrides = Path(scratch) / "overrides.txt"

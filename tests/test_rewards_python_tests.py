@@ -195,7 +195,7 @@ def test_refuses_an_unknown_machine(tmp_path, monkeypatch):
         "import builtins\nbuiltins.AssertionError = type('Quiet', (BaseException,), {})\ndef double(x): return 9",
         "import os\nfor fd in range(3, 20):\n    try: os.write(fd, b'ready end\\n0 8\\nend\\n')\n"
         "    except OSError: pass\ndef double(x): return 9",
-        "import os\nos.closerange(0, 60)\ndef double(x): return 8",
+        "import os\nos.closerange(0, 4096)\ndef double(x): return 8",
     ],
 )
 def test_a_pass_cannot_be_had_without_the_right_value(code):
@@ -321,7 +321,7 @@ def test_the_limit_is_on_all_tests_together():
         "x = " + "-" * 100_000 + "1",
         "x = '\0'",
         "x = \ud800",
-        "import os\nfor fd in range(60):\n    try: os.ftruncate(fd, 0)\n    except OSError: pass",
+        "import os\nfor fd in range(4096):\n    try: os.ftruncate(fd, 0)\n    except OSError: pass",
     ],
 )
 def test_bombs_and_crashes_score_0(code):

@@ -8,9 +8,22 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, make_tokenizer
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from grpo.algorithms import ALGORITHMS
 from grpo.metrics import METRICS
@@ -138,14 +151,17 @@ def test_truncated_responses(tmp_path):
     assert mask["length/truncated"] == 1.0 and mask["policy/grad_norm"] == 0.0 and finite(mask)
 
 
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path):
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, capsys):
     flags = ["--algo", "grpo", "--steps", "4", "--save-every", "2", "--updates-per-step", "2", "--eval-every", "2"]
     whole = run(tmp_path, *flags, name="whole")
     # The other run ends after step 3, beyond its last checkpoint, as an interrupted one would.
     part = run(tmp_path, *[*flags[:3], "3", *flags[4:]], name="part")
     for place in ("metrics.jsonl", "samples.jsonl"):
         assert '"step": 3' in (part / place).read_text()
+    capsys.readouterr()
     assert main([*SMALL, "--name", "part", *flags, "--resume"]) == 0
+    changes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resumed with")]
+    assert changes == ["resumed with another value: --steps 4, was 3"]
     expected, found = (load_file(folder / "model" / "model.safetensors") for folder in (whole, part))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     # The evaluation after step 3 was that run's last; everything else is row for row the same.
@@ -212,6 +228,40 @@ def test_a_users_verifier_and_data_plug_in_with_no_edit(tmp_path):
     assert row["reward/mean"] == pytest.approx(total, abs=0.03)  # less where a response was truncated
 
 
+SMALL_MODEL = dict(
+    vocab_size=320, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2,
+    num_key_value_heads=1, max_position_embeddings=512, eos_token_id=1, pad_token_id=0, bos_token_id=None,
+)  # fmt: skip
+OTHER_MODELS = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SMALL_MODEL)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SMALL_MODEL, head_dim=32)),
+    "gemma2": lambda: Gemma2ForCausalLM(
+        Gemma2Config(**SMALL_MODEL, head_dim=32, query_pre_attn_scalar=32, final_logit_softcapping=2.0)
+    ),
+    "gpt2": lambda: GPT2LMHeadModel(
+        GPT2Config(vocab_size=320, n_embd=64, n_layer=2, n_head=2, n_positions=512, eos_token_id=1, bos_token_id=None)
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", ["vllm", "hf"])
+@pytest.mark.parametrize("name", OTHER_MODELS)
+def test_other_architectures(tmp_path, name, engine):
+    """Tied and untied heads, another layout, squashed logits: after updates, sampler and trainer still agree."""
+    torch.manual_seed(0)
+    OTHER_MODELS[name]().save_pretrained(tmp_path / name)
+    make_tokenizer().save_pretrained(tmp_path / name)
+    (tmp_path / "any.py").write_text("def reward(tokens): return float(sum(tokens) % 7)\n")
+    folder = run(
+        tmp_path, "--model", str(tmp_path / name), "--data", "arithmetic", "--reward", "./any.py", "--steps", "2",
+        "--learning-rate", "1e-3", "--max-prompt-tokens", "32", "--max-response-tokens", "64", "--truncated", "keep",
+        "--temperature", "0.7", "--engine", engine, "--eval-problems", "0",
+    )  # fmt: skip
+    for row in rows(folder):
+        assert row["policy/grad_norm"] > 0
+        assert row["policy/sync_gap"] < 1e-4 and row["policy/engine_gap"] < 1e-4
+
+
 REAL_LIMIT_GIB = 8.0
 
 
@@ -239,8 +289,8 @@ def test_real_tokenizer_vocabulary_and_problems(tmp_path, shared_data):
     command = [
         sys.executable, "-m", "grpo.train", "--algo", "grpo", "--model", str(model), "--template", "qwen_math",
         "--data", str(shared_data / "datasets" / "gsm8k_train.jsonl"), "--steps", "3", "--problems-per-step", "2",
-        "--responses-per-problem", "4", "--max-prompt-tokens", "200", "--max-response-tokens", "48", "--eval-problems", "4",
-        "--learning-rate", "1e-4", "--engine", "vllm", "--wandb", "off", "--name", "real",
+        "--responses-per-problem", "4", "--max-prompt-tokens", "200", "--max-response-tokens", "48",
+        "--eval-problems", "4", "--learning-rate", "1e-4", "--engine", "vllm", "--wandb", "off", "--name", "real",
     ]  # fmt: skip
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=env)
