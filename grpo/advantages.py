@@ -1,7 +1,7 @@
 """Rewards [P, G] -> advantages [P, G]: how much better a response is than its group.
 
 P problems a step, G responses a problem. Pure functions; a group of equal rewards, or of one response, gives exactly
-zero from every function that compares within the group, never NaN.
+zero from every function that compares within the group (all but `raw` and `max_only`), never NaN.
 """
 
 from __future__ import annotations
@@ -44,8 +44,58 @@ def group_normalised(rewards: Tensor) -> Tensor:
     return centre / (rewards.std(dim=1, correction=1, keepdim=True) + EPSILON)
 
 
-ADVANTAGES: dict[str, Advantage] = {"centred": centred, "group_normalised": group_normalised}
-"""What `--advantage` accepts."""
+def batch_normalised(rewards: Tensor) -> Tensor:
+    """(r - mean_G) / (std of that over the batch + eps): REINFORCE++ with baseline (arXiv 2501.03262, section 3.2).
+
+    >>> batch_normalised(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+    tensor([[ 1.2244, -1.2244],
+            [ 0.0000,  0.0000]])
+    """
+    centre = centred(rewards)
+    if rewards.numel() == 1:
+        return centre
+    return centre / (centre.std(correction=1) + EPSILON)
+
+
+def leave_one_out(rewards: Tensor) -> Tensor:
+    """r minus the mean of the other G - 1, which is G / (G - 1) (r - mean_G): RLOO (arXiv 2402.14740, eq. 8).
+
+    >>> leave_one_out(torch.tensor([[1.0, 0.0, 0.0, 1.0]]))
+    tensor([[ 0.6667, -0.6667, -0.6667,  0.6667]])
+    """
+    size = rewards.shape[1] if rewards.ndim == 2 else 1
+    return centred(rewards) * (size / max(1, size - 1))
+
+
+def raw(rewards: Tensor) -> Tensor:
+    """r itself: plain REINFORCE (CS336 lecture 17, `rewards`). Positive rewards reinforce whatever was sampled.
+
+    >>> raw(torch.tensor([[1.0, 0.0]]))
+    tensor([[1., 0.]])
+    """
+    _check(rewards)
+    return rewards
+
+
+def max_only(rewards: Tensor) -> Tensor:
+    """r where it equals the group's maximum (all ties), else 0; not centred (CS336 lecture 17, `max_rewards`).
+
+    >>> max_only(torch.tensor([[1.0, 0.5, 1.0]]))
+    tensor([[1., 0., 1.]])
+    """
+    _check(rewards)
+    return torch.where(rewards == rewards.amax(dim=1, keepdim=True), rewards, torch.zeros_like(rewards))
+
+
+ADVANTAGES: dict[str, Advantage] = {
+    "raw": raw,
+    "max_only": max_only,
+    "centred": centred,
+    "leave_one_out": leave_one_out,
+    "group_normalised": group_normalised,
+    "batch_normalised": batch_normalised,
+}
+"""What `--advantage` accepts, besides a function of your own: `./mine.py:rank`."""
 
 
 def equal_rewards(rewards: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Groups and advantages -> Batch -> optimizer batches -> micro-batches. Shift once, weigh once, cut anywhere.
+"""Groups -> Batch -> optimizer batches -> micro-batches. Shift once, weigh once, cut anywhere.
 
 P problems a step, G responses a problem, B = P * G sequences, T token positions.
 """
@@ -14,10 +14,10 @@ from torch import Tensor
 from grpo.records import Batch, Group
 
 
-def collate(groups: Sequence[Group], advantages: Tensor, pad_id: int, *, mask_truncated: bool = False) -> Batch:
-    """P groups and advantages [P, G] -> one Batch of B = P * G sequences, padded on the right and shifted once.
+def collate(groups: Sequence[Group], pad_id: int, *, mask_truncated: bool = False) -> Batch:
+    """P groups of G -> one Batch of B = P * G sequences, padded on the right and shifted once.
 
-    A prompt `a b` with a response `c d` (advantage 0.5) becomes the row
+    A prompt `a b` with a response `c d` becomes the row
 
         inputs   a b c
         targets  b c d
@@ -25,9 +25,6 @@ def collate(groups: Sequence[Group], advantages: Tensor, pad_id: int, *, mask_tr
 
     `mask_truncated` empties the mask of responses cut at the token limit; they stay in B.
     """
-    shape = (len(groups), len(groups[0].rollouts))
-    if advantages.shape != shape:
-        raise ValueError(f"advantages must be [P, G] = {shape}, not {tuple(advantages.shape)}")
     rows = [(group.problem.prompt_tokens, rollout) for group in groups for rollout in group.rollouts]
     width = max(len(prompt) + len(rollout.tokens) for prompt, rollout in rows) - 1
     tokens = torch.full((len(rows), width + 1), pad_id)
@@ -46,7 +43,6 @@ def collate(groups: Sequence[Group], advantages: Tensor, pad_id: int, *, mask_tr
         lengths=lengths,
         mask=mask,
         sampler_logprobs=sampler_logprobs,
-        advantages=advantages.flatten().float(),
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from grpo.errors import UserError
+from grpo.kl import KLCoefficient
 from grpo.policy import Policy
 
 if TYPE_CHECKING:
@@ -27,10 +28,13 @@ def save_model(folder: Path, policy: Policy, tokenizer: PreTrainedTokenizerBase)
     _write(folder, policy, tokenizer, state=None)
 
 
-def save_checkpoint(run: Path, step: int, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
+def save_checkpoint(
+    run: Path, step: int, policy: Policy, tokenizer: PreTrainedTokenizerBase, kl_coef: KLCoefficient
+) -> None:
     """`run/checkpoint-STEP`: the model, and what a bit-exact resume needs."""
     state = {
         "step": step,
+        "kl_coef": kl_coef.value,
         "optimizer": policy.optimizer.state_dict(),
         "schedule": policy.schedule.state_dict(),
     }
@@ -45,11 +49,13 @@ def latest_checkpoint(run: Path) -> Path:
     return max(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
-def restore(checkpoint: Path, policy: Policy) -> int:
-    """Optimizer and schedule of a checkpoint into a policy made from its model; returns the step."""
+def restore(checkpoint: Path, policy: Policy, kl_coef: KLCoefficient) -> int:
+    """Optimizer, schedule and KL weight of a checkpoint into a policy made from its model; returns the step."""
     state = torch.load(checkpoint / STATE, weights_only=True, map_location=policy.device)
     policy.optimizer.load_state_dict(state["optimizer"])
     policy.schedule.load_state_dict(state["schedule"])
+    if kl_coef.target is not None:  # a constant weight is the flag's to say
+        kl_coef.value = state["kl_coef"]
     return state["step"]
 
 

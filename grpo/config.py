@@ -14,12 +14,15 @@ from typing import Any
 import torch
 import tyro
 
+from grpo import plugins
 from grpo.advantages import ADVANTAGES
+from grpo.aggregations import AGGREGATIONS
 from grpo.algorithms import ALGORITHMS, TRUNCATED
 from grpo.engine import ENGINES
 from grpo.errors import UserError
+from grpo.kl import KL_ESTIMATORS, KL_PLACES
 from grpo.logger import WANDB_MODES
-from grpo.losses import AGGREGATIONS, KL_ESTIMATORS
+from grpo.losses import RATIOS, SURROGATES
 from grpo.problems import TEMPLATES
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent / "tiny_model"
@@ -78,23 +81,39 @@ class Config:
     """Verifiers: names in rewards/, .py files or modules, each with an optional weight, as in think_format=0.1."""
     # The algorithm: a row of the table, and its ingredients
     algo: str = "dr_grpo"
-    """Row of the algorithm table: grpo, dr_grpo."""
+    """Row of the algorithm table."""
     advantage: str | None = None
-    """Rewards to advantages: centred, group_normalised; unset: the row's."""
+    """raw, max_only, centred, leave_one_out, group_normalised, batch_normalised, or ./f.py:fn; unset: the row's."""
     aggregation: str | None = None
-    """Token losses to one number: sequence_mean, constant, token_mean; unset: the row's."""
+    """Token losses to one number: sequence_mean, constant, token_mean, or ./f.py:fn; unset: the row's."""
+    surrogate: str | None = None
+    """What is minimised per token: naive, unclipped, clipped, cispo; unset: the row's."""
+    ratio: str | None = None
+    """The ratio to the sampling policy: token, sequence; unset: the row's."""
     clip_low: float | None = None
     """The ratio is clipped below at 1 minus this; unset: the row's."""
     clip_high: float | None = None
     """The ratio is clipped above at 1 plus this; unset: the row's."""
+    ratio_cap: float | None = None
+    """Absolute cap of the ratio, for the surrogate cispo; unset: the row's."""
     kl_coef: float | None = None
     """Weight of the KL to the frozen reference; unset: the row's."""
     kl_estimator: str | None = None
-    """k1 (no expected gradient as a loss), k2 (the reverse KL's), k3 (the forward KL's); unset: the row's."""
+    """In the loss, by gradient: k1 (none), k2 (reverse KL), k3 (forward), k3_ratio (reverse); unset: the row's."""
+    kl_in: str | None = None
+    """loss, or reward (k1 of the response off its reward: gradient of the reverse KL); unset: the row's."""
+    kl_target: float | None = None
+    """Double the KL's weight above 1.5 times this many nats a token, halve it below this over 1.5; unset: constant."""
     log_kl: bool | None = None
     """Keep the reference and log policy/kl even where the KL weighs 0; unset: on (embedded), off elsewhere."""
+    entropy_coef: float | None = None
+    """Weight of an entropy bonus; unset: the row's."""
     truncated: str | None = None
     """A response cut at the limit: zero (reward 0), mask (out of the loss), keep (its reward); unset: the row's."""
+    penalties: tuple[str, ...] | None = None
+    """Verifiers that the algorithm adds to --reward, as overlong for dapo; unset: the row's."""
+    dynamic_sampling: int | None = None
+    """Times a step may draw anew for groups whose rewards are all equal; unset: the row's."""
     importance_cap: float | None = None
     """Cap of the importance weight for the sampler-trainer gap, 0 for none; unset: the row's."""
     loss_constant: float | None = None
@@ -194,6 +213,20 @@ class Config:
         return self.runs_dir / self.name
 
     @property
+    def verifiers(self) -> tuple[str, ...]:
+        """Those of the user, the first of which says what is correct, and those of the algorithm."""
+        return (*self.reward, *self.penalties)
+
+    @property
+    def off_policy(self) -> bool:
+        """Whether a step's later updates train another policy than the one that sampled."""
+        return self.updates_per_step * self.epochs_per_step > 1
+
+    @property
+    def needs_reference(self) -> bool:
+        return bool(self.kl_coef or self.kl_target or self.log_kl)
+
+    @property
     def responses_per_step(self) -> int:
         """B of a rollout batch: P * G."""
         return self.problems_per_step * self.responses_per_problem
@@ -229,9 +262,10 @@ def resolve(config: Config) -> Config:
 def check(config: Config) -> None:
     """Refuse what cannot work, in one paragraph. Raises: UserError."""
     for flag, value, allowed in (
-        ("advantage", config.advantage, ADVANTAGES),
-        ("aggregation", config.aggregation, AGGREGATIONS),
+        ("surrogate", config.surrogate, SURROGATES),
+        ("ratio", config.ratio, RATIOS),
         ("kl-estimator", config.kl_estimator, KL_ESTIMATORS),
+        ("kl-in", config.kl_in, KL_PLACES),
         ("truncated", config.truncated, TRUNCATED),
         ("template", config.template, ("auto", "chat", *TEMPLATES)),
         ("engine", config.engine, ENGINES),
@@ -255,6 +289,7 @@ def check(config: Config) -> None:
         "learning_rate",
         "max_grad_norm",
         "loss_constant",
+        "ratio_cap",
         "kv_cache_gib",
         "verifier_time_limit",
     ):
@@ -263,6 +298,8 @@ def check(config: Config) -> None:
         "clip_low",
         "clip_high",
         "kl_coef",
+        "entropy_coef",
+        "dynamic_sampling",
         "importance_cap",
         "weight_decay",
         "warmup_updates",
@@ -285,11 +322,17 @@ def check(config: Config) -> None:
             f"{config.responses_per_step} responses, which do not divide into --updates-per-step "
             f"{config.updates_per_step} equal updates. Choose a divisor of {config.responses_per_step}."
         )
-    lone = ADVANTAGES[config.advantage](torch.ones(1, 1))
+    plugins.ingredient(config.aggregation, AGGREGATIONS, "aggregation")
+    lone = plugins.ingredient(config.advantage, ADVANTAGES, "advantage")(torch.ones(1, 1))
     if config.responses_per_problem == 1 and not lone.any():
         raise UserError(
             f"--responses-per-problem 1 with --advantage {config.advantage}: a response is compared with its group, "
             "and in a group of one every advantage is 0, so nothing would be learnt. Use 2 or more (8 is usual)."
+        )
+    if config.kl_target is not None and not (config.kl_target > 0 and config.kl_coef):
+        raise UserError(
+            f"--kl-target {config.kl_target} adapts the KL's weight, so it must be more than 0 and needs a --kl-coef "
+            f"to start from (now {config.kl_coef})."
         )
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda, but torch sees no CUDA device here. Use --device cpu, or leave it at auto.")

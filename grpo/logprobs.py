@@ -16,7 +16,7 @@ MAX_CHUNK_ELEMENTS = 2**25
 
 
 def token_logprobs(
-    model: nn.Module, inputs: Tensor, targets: Tensor, mask: Tensor, temperature: float
+    model: nn.Module, inputs: Tensor, targets: Tensor, mask: Tensor, temperature: float, *, train_entropy: bool = False
 ) -> tuple[Tensor, Tensor]:
     """log p(target | prefix) of the distribution that the sampler draws from, and that distribution's entropy.
 
@@ -28,8 +28,9 @@ def token_logprobs(
         inputs, targets: [B, T] int64, padded on the right.
         mask: [B, T] bool, the positions wanted.
         temperature: > 0.
+        train_entropy: whether the entropy keeps its graph; without, it costs no memory in the backward pass.
 
-    Returns: log-probabilities and (detached) entropies in nats, both [B, T] float32, 0 outside the mask.
+    Returns: log-probabilities and entropies in nats, both [B, T] float32, 0 outside the mask.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, not {temperature}: greedy choice has no log-probability")
@@ -41,9 +42,12 @@ def token_logprobs(
     rows = max(1, MAX_CHUNK_ELEMENTS // head.weight.shape[0])
     chunks = list(zip(wanted.split(rows), picked.split(rows), strict=True))
     if len(chunks) > 1 and torch.is_grad_enabled():
-        parts = [checkpoint(_head_logprobs, head, h, t, temperature, softcap, use_reentrant=False) for h, t in chunks]
+        parts = [
+            checkpoint(_head_logprobs, head, h, t, temperature, softcap, train_entropy, use_reentrant=False)
+            for h, t in chunks
+        ]
     else:
-        parts = [_head_logprobs(head, h, t, temperature, softcap) for h, t in chunks]
+        parts = [_head_logprobs(head, h, t, temperature, softcap, train_entropy) for h, t in chunks]
     empty = torch.zeros(mask.shape, dtype=torch.float32, device=inputs.device)
     logprobs = empty.masked_scatter(mask, torch.cat([part[0] for part in parts]))
     entropy = empty.masked_scatter(mask, torch.cat([part[1] for part in parts]))
@@ -51,7 +55,7 @@ def token_logprobs(
 
 
 def _head_logprobs(
-    head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, softcap: float | None
+    head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, softcap: float | None, train_entropy: bool
 ) -> tuple[Tensor, Tensor]:
     """[N, H], [N] -> log-probabilities [N], entropies [N]."""
     logits = head(hidden).float()
@@ -60,6 +64,6 @@ def _head_logprobs(
     logits = logits / temperature
     normaliser = logits.logsumexp(dim=-1)
     logprobs = logits.gather(-1, targets[:, None]).squeeze(-1) - normaliser
-    with torch.no_grad():
+    with torch.set_grad_enabled(train_entropy and torch.is_grad_enabled()):
         entropy = normaliser - (torch.exp(logits - normaliser[:, None]) * logits).sum(dim=-1)
     return logprobs, entropy

@@ -1,8 +1,6 @@
-"""The clipped policy-gradient loss, in parts: aggregation weights, ratio and clip, KL estimators.
+"""The policy-gradient loss per token: ratio, surrogate, importance correction, KL and entropy.
 
-B sequences, T token positions (already shifted), m the response mask, |o| a response's tokens. Pure functions. The
-loss is always `(weights * token_loss).sum()`: the weights are computed once for a whole optimizer batch, before it is
-cut into micro-batches, so that micro-batch losses simply add and the gradient cannot depend on the cut.
+B sequences, T token positions (already shifted). Pure functions on tensors; aggregations.py turns tokens into a number.
 """
 
 from __future__ import annotations
@@ -13,86 +11,95 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-MAX_LOG_RATIO = 20.0
-"""Differences of log-probabilities are clamped here before exp: e^20 is far outside any clip range, yet finite, so
-that one token gone astray cannot turn a step into inf or NaN."""
+from grpo.kl import KL_ESTIMATORS, MAX_LOG_RATIO, k3
 
-# Aggregation: mask [B, T] -> weights [B, T] ----------------------------------------------------------------------
+# Ratio: the policy's probability over that of the policy that sampled [B, T] ------------------------------------
 
 
-def sequence_mean(mask: Tensor, constant: float) -> Tensor:
-    """1 / (B |o|): GRPO (arXiv 2402.03300, eq. 3). Each response weighs the same, so a token of a long one weighs
-    less: long wrong answers are punished less per token, the length bias that Dr. GRPO removes. `constant` is unused.
+def token_ratio(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """exp(l - l_old) of each token: a difference of logarithms, not their quotient."""
+    return torch.exp((logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO))
 
-    A sequence with an empty mask stays in B and has weight 0.
 
-    >>> sequence_mean(torch.tensor([[True, True], [True, False]]), 0)
-    tensor([[0.2500, 0.2500],
-            [0.5000, 0.0000]])
+def sequence_ratio(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """exp of the mean of (l - l_old) over the response, the same for all its tokens: GSPO (arXiv 2507.18071, eq. 7).
+
+    >>> sequence_ratio(torch.tensor([[0.2, 0.4, 9.0]]), torch.zeros(1, 3), torch.tensor([[True, True, False]]))
+    tensor([[1.3499, 1.3499, 1.3499]])
     """
     lengths = mask.sum(dim=1, keepdim=True).clamp(min=1)
-    return mask.float() / (mask.shape[0] * lengths)
+    mean = ((logprobs - old_logprobs) * mask).sum(dim=1, keepdim=True) / lengths
+    return torch.exp(mean.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)).expand_as(logprobs)
 
 
-def constant_length(mask: Tensor, constant: float) -> Tensor:
-    """1 / (B C): Dr. GRPO (arXiv 2503.20783, section 3.2). C is a constant, by default the generation budget, never
-    the batch's longest response and never the padded width.
+RATIOS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"token": token_ratio, "sequence": sequence_ratio}
+"""What `--ratio` accepts."""
 
-    >>> constant_length(torch.tensor([[True, True], [True, False]]), 4)
-    tensor([[0.1250, 0.1250],
-            [0.1250, 0.0000]])
-    """
-    return mask.float() / (mask.shape[0] * constant)
+# Surrogate: what is minimised per token, and which tokens were clipped -------------------------------------------
 
 
-def token_mean(mask: Tensor, constant: float) -> Tensor:
-    """1 / (response tokens of the optimizer batch): each token weighs the same (DAPO, arXiv 2503.14476, eq. 8).
-    `constant` is unused.
+@dataclass(frozen=True)
+class Bounds:
+    """Limits of the ratio."""
 
-    >>> token_mean(torch.tensor([[True, True], [True, False]]), 0)
-    tensor([[0.3333, 0.3333],
-            [0.3333, 0.0000]])
-    """
-    return mask.float() / mask.sum().clamp(min=1)
+    low: float
+    """The ratio is clipped below at 1 - low ..."""
+    high: float
+    """... and above at 1 + high."""
+    cap: float | None = None
+    """CISPO's limit: absolute, not relative to 1."""
 
 
-AGGREGATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "sequence_mean": sequence_mean,
-    "constant": constant_length,
-    "token_mean": token_mean,
+@dataclass(frozen=True)
+class Surrogate:
+    """[B, T] each; the two masks are of tokens whose gradient was cut (or, for CISPO, limited) on that side."""
+
+    loss: Tensor
+    clip_low: Tensor
+    clip_high: Tensor
+
+
+def naive(logprobs: Tensor, ratio: Tensor, advantage: Tensor, bounds: Bounds) -> Surrogate:
+    """-A l: REINFORCE, right only for the policy that sampled (CS336 lecture 17, `naive`)."""
+    return _unclipped(-advantage * logprobs)
+
+
+def unclipped(logprobs: Tensor, ratio: Tensor, advantage: Tensor, bounds: Bounds) -> Surrogate:
+    """-ratio A (CS336 lecture 17, `unclipped`, with the ratio as exp of the difference)."""
+    return _unclipped(-ratio * advantage)
+
+
+def clipped(logprobs: Tensor, ratio: Tensor, advantage: Tensor, bounds: Bounds) -> Surrogate:
+    """-min(ratio A, clip(ratio, 1 - low, 1 + high) A): PPO and GRPO (arXiv 1707.06347, eq. 7; 2402.03300, eq. 3)."""
+    low, high = 1 - bounds.low, 1 + bounds.high
+    return Surrogate(
+        loss=-torch.minimum(ratio * advantage, ratio.clamp(low, high) * advantage),
+        clip_low=(ratio < low) & (advantage < 0),
+        clip_high=(ratio > high) & (advantage > 0),
+    )
+
+
+def cispo(logprobs: Tensor, ratio: Tensor, advantage: Tensor, bounds: Bounds) -> Surrogate:
+    """-sg(min(ratio, cap)) A l: no token loses its gradient (MiniMax-M1, arXiv 2506.13585, eq. 4)."""
+    weight = ratio.detach().clamp(max=bounds.cap)
+    above = ratio > bounds.cap
+    return Surrogate(-weight * advantage * logprobs, torch.zeros_like(above), above)
+
+
+def _unclipped(loss: Tensor) -> Surrogate:
+    nothing = torch.zeros_like(loss, dtype=torch.bool)
+    return Surrogate(loss, nothing, nothing)
+
+
+SURROGATES: dict[str, Callable[[Tensor, Tensor, Tensor, Bounds], Surrogate]] = {
+    "naive": naive,
+    "unclipped": unclipped,
+    "clipped": clipped,
+    "cispo": cispo,
 }
-"""What `--aggregation` accepts."""
+"""What `--surrogate` accepts."""
 
-# KL estimators: log-probabilities [B, T] -> [B, T] ---------------------------------------------------------------
-
-
-def k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """d = l - l_ref: unbiased as a value, but as a loss term its expected gradient is zero."""
-    return logprobs - ref_logprobs
-
-
-def k2(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """d^2 / 2: as a loss term on-policy, its expected gradient is that of KL(policy || reference)."""
-    return (logprobs - ref_logprobs).square() / 2
-
-
-def k3(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
-    """exp(-d) - 1 + d, never negative (arXiv 2402.03300, eq. 4; Schulman, "Approximating KL divergence").
-
-    As a loss term on-policy, its expected gradient is that of the forward KL(reference || policy).
-
-    >>> k3(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 0.0]))
-    tensor([0.0000, 0.3679])
-    """
-    difference = (logprobs - ref_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    # expm1 keeps the digits that exp(-d) - 1 cancels where policy and reference nearly agree.
-    return torch.expm1(-difference) + difference
-
-
-KL_ESTIMATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"k1": k1, "k2": k2, "k3": k3}
-"""What `--kl-estimator` accepts."""
-
-# The loss --------------------------------------------------------------------------------------------------------
+# The whole -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -100,60 +107,61 @@ class TokenLoss:
     """A per-token loss [B, T] and what was measured on the way, all detached but the loss."""
 
     loss: Tensor
-    """-min(ratio * A, clip(ratio) * A) * importance + kl_coef * KL."""
+    """surrogate * importance + kl_coef * KL - entropy_coef * entropy."""
     clip_low: Tensor
-    """bool: the ratio fell below 1 - clip_low where A < 0, so that the token has no gradient."""
+    """bool: the ratio was cut from below."""
     clip_high: Tensor
-    """bool: the ratio rose above 1 + clip_high where A > 0, so that the token has no gradient."""
+    """bool: the ratio was cut from above."""
     kl: Tensor | None
     """k3 to the reference in all cases; None where there is no reference."""
     importance: Tensor
     """The truncated importance weight min(exp(l_old - l_sampler), cap), or 1."""
 
 
-def clipped_token_loss(
+def policy_token_loss(
     logprobs: Tensor,
     old_logprobs: Tensor,
     advantages: Tensor,
+    mask: Tensor,
+    bounds: Bounds,
     *,
-    clip_low: float,
-    clip_high: float,
+    ratio: str = "token",
+    surrogate: str = "clipped",
     sampler_logprobs: Tensor | None = None,
     importance_cap: float | None = None,
     ref_logprobs: Tensor | None = None,
     kl_coef: float = 0.0,
     kl_estimator: str = "k3",
+    entropy: Tensor | None = None,
+    entropy_coef: float = 0.0,
 ) -> TokenLoss:
-    """The clipped surrogate of PPO and GRPO per token (arXiv 2402.03300, eq. 3), with KL in the loss.
+    """The loss of every token, from its ingredients by name.
 
-    ratio = exp(l - l_old), a difference of logarithms and not their ratio. The importance weight corrects for a
-    sampler whose log-probabilities are not exactly the trainer's ("truncated importance sampling"): detached, capped,
-    and applied to the policy term but not to the KL.
+    The importance weight corrects for a sampler whose log-probabilities are not exactly the trainer's ("truncated
+    importance sampling"): detached, capped, and applied to the policy term but not to the KL.
 
-    Shapes: log-probabilities [B, T]; advantages [B]. `kl_coef` > 0 needs `ref_logprobs`.
+    Shapes: log-probabilities, mask and entropy [B, T]; advantages [B]. `kl_coef` > 0 needs `ref_logprobs`.
     """
-    if logprobs.ndim != 2 or advantages.shape != logprobs.shape[:1]:
-        raise ValueError(f"want logprobs [B, T], advantages [B]; got {logprobs.shape} and {advantages.shape}")
+    if logprobs.ndim != 2 or advantages.shape != logprobs.shape[:1] or mask.shape != logprobs.shape:
+        raise ValueError(f"want logprobs and mask [B, T], advantages [B]; got {logprobs.shape}, {advantages.shape}")
     if kl_coef and ref_logprobs is None:
         raise ValueError("a KL term needs the reference's log-probabilities")
-    advantage = advantages[:, None]
-    ratio = torch.exp((logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO))
-    surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - clip_low, 1 + clip_high) * advantage)
-
-    importance = torch.ones_like(ratio)
+    ratios = RATIOS[ratio](logprobs, old_logprobs, mask)
+    policy = SURROGATES[surrogate](logprobs, ratios, advantages[:, None], bounds)
+    importance = torch.ones_like(ratios)
     if importance_cap is not None and sampler_logprobs is not None:
-        importance = torch.exp(old_logprobs - sampler_logprobs).clamp(max=importance_cap).detach()
-    loss = -surrogate * importance
-    kl = None
-    if ref_logprobs is not None:
-        kl = k3(logprobs, ref_logprobs).detach()
-        if kl_coef:
-            loss = loss + kl_coef * KL_ESTIMATORS[kl_estimator](logprobs, ref_logprobs)
-    ratio = ratio.detach()
+        gap = (old_logprobs - sampler_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+        importance = torch.exp(gap).clamp(max=importance_cap).detach()
+    loss = policy.loss * importance
+    if kl_coef:
+        token = token_ratio(logprobs, old_logprobs, mask)
+        loss = loss + kl_coef * KL_ESTIMATORS[kl_estimator](logprobs, ref_logprobs, token)
+    if entropy_coef:
+        loss = loss - entropy_coef * entropy
     return TokenLoss(
         loss=loss,
-        clip_low=(ratio < 1 - clip_low) & (advantage < 0),
-        clip_high=(ratio > 1 + clip_high) & (advantage > 0),
-        kl=kl,
+        clip_low=policy.clip_low,
+        clip_high=policy.clip_high,
+        kl=None if ref_logprobs is None else k3(logprobs, ref_logprobs).detach(),
         importance=importance,
     )

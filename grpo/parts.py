@@ -11,9 +11,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from grpo import plugins
+from grpo.advantages import ADVANTAGES, Advantage
+from grpo.aggregations import AGGREGATIONS, Aggregation
 from grpo.checkpoint import latest_checkpoint, restore
 from grpo.config import Config
 from grpo.engine import Engine, choose_engine, make_engine
+from grpo.kl import KLCoefficient
 from grpo.logger import Logger
 from grpo.policy import Policy, Reference
 from grpo.pretrained import check_model, load_model, load_tokenizer
@@ -44,6 +48,9 @@ class Parts:
     verifiers: Verifiers
     policy: Policy
     reference: Reference | None
+    advantage: Advantage
+    aggregation: Aggregation
+    kl_coef: KLCoefficient
     engine: Engine
     probe: SyncProbe
     logger: Logger
@@ -57,7 +64,7 @@ def make_parts(config: Config) -> Iterator[Parts]:
     source = str(latest_checkpoint(config.run_folder)) if config.resume else config.model
     inputs = load_inputs(config, source)
     verifiers = Verifiers(
-        config.reward,
+        config.verifiers,
         workers=config.verifier_workers,
         time_limit=config.verifier_time_limit,
         memory_limit=config.verifier_memory_limit,
@@ -67,7 +74,8 @@ def make_parts(config: Config) -> Iterator[Parts]:
     with verifiers:  # its processes start while the model loads
         policy = make_policy(source, config)
         reference = make_reference(policy, config)
-        done = restore(Path(source), policy) if config.resume else 0
+        kl_coef = KLCoefficient(config.kl_coef, config.kl_target)
+        done = restore(Path(source), policy, kl_coef) if config.resume else 0
         logger = Logger(
             config.run_folder,
             steps=config.steps,
@@ -101,6 +109,9 @@ def make_parts(config: Config) -> Iterator[Parts]:
                 verifiers=verifiers,
                 policy=policy,
                 reference=reference,
+                advantage=plugins.ingredient(config.advantage, ADVANTAGES, "advantage"),
+                aggregation=plugins.ingredient(config.aggregation, AGGREGATIONS, "aggregation"),
+                kl_coef=kl_coef,
                 engine=engine,
                 probe=make_probe(config, policy, inputs.tokenizer),
                 logger=logger,
@@ -121,7 +132,7 @@ def changed_since(config: Config) -> list[str]:
 def load_inputs(config: Config, source: str) -> Inputs:
     """Rows, tokenizer and problems. Raises: UserError for data, verifiers, model folder or tokenizer that won't do."""
     rows, held_out = load_data(config)
-    check_specs(config.reward, set(rows[0]))
+    check_specs(config.verifiers, set(rows[0]))
     tokenizer = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
     check_model(
         source,
@@ -133,7 +144,7 @@ def load_inputs(config: Config, source: str) -> Inputs:
     encoded = encode(rows, tokenizer, template=config.template, max_prompt_tokens=config.max_prompt_tokens)
     held_out_problems: list[Problem] = []
     if held_out:
-        check_specs(config.reward, set(held_out[0]))
+        check_specs(config.verifiers, set(held_out[0]))
         held_out_problems = encode(
             held_out, tokenizer, template=config.template, max_prompt_tokens=config.max_prompt_tokens
         ).problems
@@ -178,12 +189,13 @@ def make_policy(source: str, config: Config) -> Policy:
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         warmup_updates=config.warmup_updates,
+        train_entropy=config.entropy_coef > 0,
     )
 
 
 def make_reference(policy: Policy, config: Config) -> Reference | None:
     """The frozen starting model; None where no term asks for it. A resumed run loads it anew."""
-    if not (config.kl_coef or config.log_kl):
+    if not config.needs_reference:
         return None
     if not config.resume:
         return policy.frozen_copy()
@@ -212,7 +224,7 @@ def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str) ->
     lines = [
         f"{config.algo} trains {name}, {parameters / 1e6:.1f}M parameters, on {policy.device}; sampler: {engine}",
         f"data: {config.data}, {len(inputs.problems)} problems ({inputs.dropped} dropped, longer than "
-        f"{config.max_prompt_tokens} tokens), {len(inputs.held_out)} held out; reward: {' + '.join(config.reward)}",
+        f"{config.max_prompt_tokens} tokens), {len(inputs.held_out)} held out; reward: {' + '.join(config.verifiers)}",
         f"a step: {config.problems_per_step} problems x {config.responses_per_problem} responses = {sequences} "
         f"responses of at most {config.max_response_tokens} tokens, {updates} update(s) of "
         f"{sequences // config.updates_per_step} responses; {config.steps} steps",

@@ -17,7 +17,7 @@ import importlib
 import importlib.util
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -71,6 +71,21 @@ def split_function(spec: str) -> tuple[str, str | None]:
     return (place, function) if colon else (spec, None)
 
 
+def ingredient(spec: str, table: Mapping[str, Callable], flag: str) -> Callable:
+    """A function of a table by name, or a user's own: `./mine.py:rank`, `my_pkg.losses:rank`.
+
+    Raises: UserError naming the flag and what exists.
+    """
+    if spec in table:
+        return table[spec]
+    if split_function(spec)[1] is None:
+        raise UserError(
+            f"--{flag} {spec} does not exist. --{flag} takes: {', '.join(table)}, or a function of your own as "
+            "./FILE.py:FUNCTION."
+        )
+    return load(spec, "rewards")
+
+
 def load(spec: str, kind: str) -> Callable:
     """The function that `spec` names (grammar above; no weight, no `trl:` prefix).
 
@@ -93,8 +108,10 @@ def _module(place: str, spec: str, kind: str) -> ModuleType:
     if place.endswith(".py") or place.startswith((".", "/", "~")):
         path = Path(place).expanduser().resolve()
         if not path.is_file():
-            raise UserError(f"'{spec}': there is no file {path}. Give a path to a Python file, or one of the built-in "
-                            f"{kind}: {', '.join(available(kind))}.")
+            raise UserError(
+                f"'{spec}': there is no file {path}. Give a path to a Python file, or one of the built-in "
+                f"{kind}: {', '.join(available(kind))}."
+            )
         return _from_path(path, spec)
     builtin = folder(kind) / f"{place}.py"
     if place in available(kind):
@@ -103,8 +120,10 @@ def _module(place: str, spec: str, kind: str) -> ModuleType:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{place}.".startswith(f"{error.name}."):
-            raise UserError(f"'{spec}': importing {place} failed, because it needs the module '{error.name}', "
-                            "which is not installed.") from error
+            raise UserError(
+                f"'{spec}': importing {place} failed, because it needs the module '{error.name}', "
+                "which is not installed."
+            ) from error
         raise UserError(
             f"'{spec}' is neither a built-in of {kind}/, nor a .py file, nor an installed module. "
             f"Built-in: {', '.join(available(kind))}. For a file of your own write its path, as in ./mine.py."

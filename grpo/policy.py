@@ -18,8 +18,8 @@ from grpo.logprobs import token_logprobs
 from grpo.losses import TokenLoss
 from grpo.records import Batch
 
-LossFunction = Callable[[Batch, Tensor], TokenLoss]
-"""(micro-batch with old_logprobs, log-probabilities [B, T]) -> per-token loss."""
+LossFunction = Callable[[Batch, Tensor, Tensor], TokenLoss]
+"""(micro-batch with old_logprobs, log-probabilities [B, T], entropies [B, T]) -> per-token loss."""
 
 
 class Policy:
@@ -40,11 +40,13 @@ class Policy:
         weight_decay: float = 0.0,
         max_grad_norm: float = 1.0,
         warmup_updates: int = 0,
+        train_entropy: bool = False,
     ) -> None:
         self.model = model.eval()  # no dropout: the log-probabilities must be those of the sampler's network
         self.temperature = temperature
         self.micro_batch_tokens = micro_batch_tokens
         self.max_grad_norm = max_grad_norm
+        self.train_entropy = train_entropy
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=betas, weight_decay=weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda update: min(1.0, (update + 1) / (warmup_updates + 1))
@@ -84,13 +86,15 @@ class Policy:
         for rows in micro_batches(batch, self.micro_batch_tokens):
             part = batch.take(rows).to(self.device)
             with _autocast(self.device):
-                logprobs, entropy = token_logprobs(self.model, part.inputs, part.targets, part.mask, self.temperature)
+                logprobs, entropy = token_logprobs(
+                    self.model, part.inputs, part.targets, part.mask, self.temperature, train_entropy=self.train_entropy
+                )
             if part.old_logprobs is None:
                 part = replace(part, old_logprobs=logprobs.detach())
-            token = loss_function(part, logprobs)
+            token = loss_function(part, logprobs, entropy)
             loss = (part.weights * token.loss).sum()
             loss.backward()
-            for name, value in _measure(part, token, logprobs.detach(), entropy, loss.detach()).items():
+            for name, value in _measure(part, token, logprobs.detach(), entropy.detach(), loss.detach()).items():
                 sums[name] = sums.get(name, 0.0) + value
         grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         learning_rate = self.schedule.get_last_lr()[0]

@@ -191,7 +191,7 @@ def prompt_encoder(tokenizer: PreTrainedTokenizerBase, template: str) -> Callabl
 # Draws -----------------------------------------------------------------------------------------------------------
 
 
-def draw(problems: Sequence[Problem], count: int, step: int, seed: int) -> list[Problem]:
+def draw(problems: Sequence[Problem], count: int, step: int, seed: int | str) -> list[Problem]:
     """The problems of step 1, 2, ...: endless passes over the data, each in its own shuffled order.
 
     A pure function of the step, so that a resumed run draws what the interrupted one would have drawn.

@@ -76,8 +76,8 @@ class Batch:
     """[B, T] bool: targets that are response tokens and are trained on."""
     sampler_logprobs: Tensor
     """[B, T] float32: the engine's own, 0 outside the response."""
-    advantages: Tensor
-    """[B] float32."""
+    advantages: Tensor | None = None
+    """[B] float32; None before rewards have been compared."""
     weights: Tensor | None = None
     """[B, T] float32 aggregation weights over the whole optimizer batch, 0 outside the mask; None before the cut into
     optimizer batches."""

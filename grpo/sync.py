@@ -72,6 +72,6 @@ class SyncProbe:
 
 
 def _difference(groups: list[Group], policy: Policy, temperature: float) -> float:
-    batch = collate(groups, torch.zeros(len(groups), 1), 0)
+    batch = collate(groups, pad_id=0)
     ours = policy.logprobs(batch, temperature)
     return (ours - batch.sampler_logprobs)[batch.mask].abs().mean().item()

@@ -9,81 +9,105 @@ from functools import partial
 import transformers
 from torch import Tensor
 
-from grpo.advantages import ADVANTAGES
 from grpo.batching import collate, optimizer_batches
 from grpo.checkpoint import save_checkpoint, save_model
 from grpo.config import Config, parse
 from grpo.errors import UserError
 from grpo.evaluate import evaluate
+from grpo.kl import KLCoefficient, response_kl
 from grpo.logger import summary, whole_samples
-from grpo.losses import AGGREGATIONS, TokenLoss, clipped_token_loss
+from grpo.losses import Bounds, TokenLoss, policy_token_loss
 from grpo.metrics import Metrics, Stopwatch, step_metrics, truncated
 from grpo.parts import Parts, make_parts
 from grpo.problems import draw
 from grpo.records import Batch
+from grpo.refill import Scored, refill
 from grpo.sync import SyncError
 
 
 def train(config: Config, parts: Parts) -> None:
     """GRPO and its relatives, whole. P problems a step, G responses a problem; one optimizer batch has B of P * G."""
-    policy, reference, engine, verifiers = parts.policy, parts.reference, parts.engine, parts.verifiers
-    token_loss = partial(loss, config=config)
+    policy, reference, kl_coef = parts.policy, parts.reference, parts.kl_coef
+    token_loss = partial(loss, config=config, kl_coef=kl_coef)
     synced(parts, parts.first_step - 1)
     if parts.first_step == 1 and parts.held_out:
         parts.logger.log({"step": 0} | held_out_metrics(config, parts, 0))
 
     for step in range(parts.first_step, config.steps + 1):
-        watch, seed = Stopwatch(), step_seed(config, step)
-        with watch("generate"):  # 1. G responses a problem, from the current weights
-            problems = draw(parts.problems, config.problems_per_step, step, config.seed)
-            groups = engine.generate(
-                problems,
-                config.responses_per_problem,
-                temperature=config.temperature,
-                max_tokens=config.max_response_tokens,
-                seed=seed,
-                on_response=verifiers.submit,
-            )
-        with watch("verify"):  # 2. verifiable rewards [P, G]; most were given while others were being generated
-            rewards = verifiers(groups)
-            total = rewards.total.masked_fill(truncated(groups), 0.0) if config.truncated == "zero" else rewards.total
+        watch, refills = Stopwatch(), 0
+        scored = generate_and_verify(config, parts, watch, step)  # 1. G responses a problem  2. rewards [P, G]
+        if config.dynamic_sampling:
+            again = partial(generate_and_verify, config, parts, watch, step)
+            scored, refills = refill(scored, again, config.dynamic_sampling)
+        groups, rewards, total = scored
+
         with watch("update"):
-            advantages = ADVANTAGES[config.advantage](total)  # 3. is a response better than its group?
-            batch = collate(groups, advantages, parts.tokenizer.pad_token_id, mask_truncated=config.truncated == "mask")
-            if config.updates_per_step * config.epochs_per_step > 1:  # with one update, old is current: the ratio is 1
+            batch = collate(groups, parts.tokenizer.pad_token_id, mask_truncated=config.truncated == "mask")
+            if config.off_policy or config.kl_in == "reward":  # else the ratio's denominator is the value itself
                 batch = replace(batch, old_logprobs=policy.logprobs(batch))
             if reference is not None:
                 batch = replace(batch, ref_logprobs=reference.logprobs(batch))
-            aggregate = partial(AGGREGATIONS[config.aggregation], constant=config.loss_constant)
-            updates = [  # 4. clipped updates
-                policy.update(optimizer_batch, token_loss)
-                for optimizer_batch in optimizer_batches(
-                    batch, config.updates_per_step, config.epochs_per_step, aggregate, seed
-                )
-            ]
+            if config.kl_in == "reward":
+                kl = response_kl(batch.old_logprobs, batch.ref_logprobs, batch.mask)
+                total = total - kl_coef.value * kl.reshape(total.shape)
+            advantages = parts.advantage(total)  # 3. how much better is a response than its group? [P, G]
+            batch = replace(batch, advantages=advantages.flatten().float())
+            aggregate = partial(parts.aggregation, constant=config.loss_constant)
+            cut = optimizer_batches(
+                batch, config.updates_per_step, config.epochs_per_step, aggregate, step_seed(config, step)
+            )
+            updates = [policy.update(optimizer_batch, token_loss) for optimizer_batch in cut]  # 4. clipped updates
         with watch("sync"):  # 5. the next responses come from the new weights, and that is proved
             gap = synced(parts, step)
 
-        row = step_metrics(step, groups, rewards, total, updates, watch) | {"policy/sync_gap": gap}
+        row = step_metrics(step, groups, rewards, total, updates, watch)
+        row |= {"policy/sync_gap": gap, "policy/kl_coef": kl_coef.value, "group/refills": refills}
+        kl_coef.update(row["policy/kl"] or 0.0)
         row |= held_out_metrics(config, parts, step)
         parts.logger.log(row, whole_samples(step, groups, rewards, total, advantages, config.log_samples))
         if config.save_every and step % config.save_every == 0:
-            save_checkpoint(config.run_folder, step, policy, parts.tokenizer)
+            save_checkpoint(config.run_folder, step, policy, parts.tokenizer, kl_coef)
 
 
-def loss(part: Batch, logprobs: Tensor, config: Config) -> TokenLoss:
+def generate_and_verify(config: Config, parts: Parts, watch: Stopwatch, step: int, attempt: int = 0) -> Scored:
+    """P groups of G responses from the current weights, and their rewards [P, G].
+
+    Verifiers get each response as it is finished, while others are still being generated.
+    """
+    seed = f"{config.seed}/{attempt}" if attempt else config.seed
+    with watch("generate"):
+        groups = parts.engine.generate(
+            draw(parts.problems, config.problems_per_step, step, seed),
+            config.responses_per_problem,
+            temperature=config.temperature,
+            max_tokens=config.max_response_tokens,
+            seed=step_seed(config, step) + 500_000_003 * attempt,
+            on_response=parts.verifiers.submit,
+        )
+    with watch("verify"):
+        rewards = parts.verifiers(groups)
+    cut = truncated(groups)
+    total = rewards.total.masked_fill(cut, 0.0) if config.truncated == "zero" else rewards.total
+    return groups, rewards, total
+
+
+def loss(part: Batch, logprobs: Tensor, entropy: Tensor, config: Config, kl_coef: KLCoefficient) -> TokenLoss:
     """Per-token loss [B, T] of the configured algorithm."""
-    return clipped_token_loss(
+    return policy_token_loss(
         logprobs,
         part.old_logprobs,
         part.advantages,
-        clip_low=config.clip_low,
-        clip_high=config.clip_high,
+        part.mask,
+        Bounds(config.clip_low, config.clip_high, config.ratio_cap),
+        ratio=config.ratio,
+        surrogate=config.surrogate,
         sampler_logprobs=part.sampler_logprobs,
         importance_cap=config.importance_cap or None,
         ref_logprobs=part.ref_logprobs,
-        kl_coef=config.kl_coef,
+        kl_coef=kl_coef.value if config.kl_in == "loss" else 0.0,
         kl_estimator=config.kl_estimator,
+        entropy=entropy,
+        entropy_coef=config.entropy_coef,
     )
 
 

@@ -36,12 +36,27 @@ ROLES = {
 
 def algorithms() -> str:
     """THE TABLE, a line a row."""
-    header = ["`--algo`", "advantage", "aggregation", "clip", "KL weight", "KL", "truncated", "importance cap"]
+    header = [
+        "`--algo`",
+        "advantage",
+        "aggregation",
+        "surrogate",
+        "ratio, limits",
+        "KL in the loss",
+        "truncated",
+        "also",
+    ]
     lines = [header, ["---"] * len(header)]
     for name, row in ALGORITHMS.items():
-        clip = f"{row.clip_low}/{row.clip_high}"
-        cells = [row.advantage, row.aggregation, clip, row.kl_coef, row.kl_estimator, row.truncated, row.importance_cap]
-        lines.append([f"`{name}`", *map(str, cells)])
+        limits = {
+            "clipped": f"{row.ratio}, {row.clip_low}/{row.clip_high}",
+            "cispo": f"{row.ratio}, cap {row.ratio_cap}",
+            "unclipped": row.ratio,
+        }.get(row.surrogate, "")
+        kl = f"{row.kl_coef} {row.kl_estimator}" if row.kl_coef else "0"
+        also = ", ".join([*row.penalties, *(["dynamic sampling"] if row.dynamic_sampling else [])])
+        cells = [row.advantage, row.aggregation, row.surrogate, limits, kl, row.truncated, also]
+        lines.append([f"`{name}`", *cells])
     return table(lines)
 
 

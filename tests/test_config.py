@@ -36,19 +36,26 @@ def test_another_model_takes_the_published_recipe():
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_every_ingredient_of_a_row_has_a_flag_that_wins(algo):
     flags = dict(
-        advantage="group_normalised",
-        aggregation="token_mean",
+        advantage="centred",
+        aggregation="constant",
+        surrogate="unclipped",
+        ratio="sequence",
         clip_low="0.11",
         clip_high="0.33",
+        ratio_cap="7.5",
         kl_coef="0.5",
-        kl_estimator="k2",
-        truncated="keep",
+        kl_estimator="k3_ratio",
+        kl_in="reward",
+        entropy_coef="0.25",
+        truncated="mask",
+        penalties="think_format",
+        dynamic_sampling="9",
         importance_cap="3.5",
     )
     assert set(flags) == set(ALGORITHMS[algo].__dataclass_fields__)
     arguments = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
     config = parse(["--algo", algo, *arguments])
-    assert {name: str(getattr(config, name)) for name in flags} == flags
+    assert {name: str(getattr(config, name)) for name in flags} == {**flags, "penalties": "('think_format',)"}
     row = parse(["--algo", algo])
     assert {name: getattr(row, name) for name in flags} == vars(ALGORITHMS[algo])
 
@@ -65,10 +72,22 @@ def test_several_rewards_with_weights():
 @pytest.mark.parametrize(
     "flags,message",
     [
-        (["--algo", "ppo"], "There is no algorithm 'ppo'. --algo takes: grpo, dr_grpo"),
-        (["--advantage", "median"], "--advantage median does not exist. --advantage takes: centred, group_normalised"),
-        (["--aggregation", "sum"], "--aggregation takes: sequence_mean, constant, token_mean"),
-        (["--kl-estimator", "k4"], "--kl-estimator takes: k1, k2, k3"),
+        (
+            ["--algo", "ppo"],
+            "There is no algorithm 'ppo'. --algo takes: reinforce, max_reward, rloo, grpo, dr_grpo, dapo, gspo, cispo, reinforce_pp",
+        ),
+        (["--advantage", "median"], "--advantage median does not exist. --advantage takes: raw, max_only, centred"),
+        (
+            ["--aggregation", "sum"],
+            "--aggregation takes: sequence_mean, constant, token_mean, or a function of your own",
+        ),
+        (["--kl-estimator", "k4"], "--kl-estimator takes: k1, k2, k3, k3_ratio"),
+        (["--surrogate", "ppo"], "--surrogate takes: naive, unclipped, clipped, cispo"),
+        (["--ratio", "group"], "--ratio takes: token, sequence"),
+        (["--kl-in", "both"], "--kl-in takes: loss, reward"),
+        (["--kl-target", "0.1"], "needs a --kl-coef to start from (now 0.0)"),
+        (["--advantage", "./nowhere.py:rank"], "there is no file"),
+        (["--ratio-cap", "0"], "--ratio-cap 0.0 must be more than 0"),
         (["--truncated", "drop"], "--truncated takes: zero, mask, keep"),
         (["--template", "qwen"], "--template takes: auto, chat, qwen_math, r1, plain"),
         (["--engine", "sglang"], "--engine takes: auto, vllm, hf"),
@@ -93,6 +112,10 @@ def test_bad_values_are_one_paragraph(flags, message):
     with pytest.raises(UserError) as error:
         parse(flags)
     assert message in str(error.value).replace("\n", " ") and "\n" not in str(error.value)
+
+
+def test_one_response_a_problem_is_fine_where_nothing_is_compared():
+    assert parse(["--algo", "reinforce", "--responses-per-problem", "1"]).responses_per_problem == 1
 
 
 def test_an_existing_run_is_not_overwritten(tmp_path):

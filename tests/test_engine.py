@@ -29,7 +29,7 @@ def pair(request, tied_folder, tokenizer):
 
 
 def gap(groups, policy, temperature):
-    batch = collate(groups, torch.zeros(len(groups), len(groups[0].rollouts)), pad_id=0)
+    batch = collate(groups, pad_id=0)
     return (policy.logprobs(batch, temperature) - batch.sampler_logprobs)[batch.mask].abs().max().item()
 
 

@@ -127,3 +127,14 @@ def test_a_file_that_fails_is_tried_again_once_it_is_mended(tmp_path):
         plugins.load(str(path), "rewards")
     path.write_text("def reward(response):\n    return 0.25\n")
     assert plugins.load(str(path), "rewards")("") == 0.25
+
+
+def test_an_ingredient_is_a_row_of_a_table_or_a_function_of_ones_own(tmp_path):
+    table = {"a": len, "b": sum}
+    assert plugins.ingredient("b", table, "advantage") is sum
+    (tmp_path / "mine.py").write_text("def rank(rewards): return 7\n")
+    assert plugins.ingredient(f"{tmp_path}/mine.py:rank", table, "advantage")([]) == 7
+    with pytest.raises(UserError, match=r"--advantage c does not exist. --advantage takes: a, b, or a function"):
+        plugins.ingredient("c", table, "advantage")
+    with pytest.raises(UserError, match="defines no function 'other'"):
+        plugins.ingredient(f"{tmp_path}/mine.py:other", table, "advantage")

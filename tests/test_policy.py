@@ -1,15 +1,19 @@
 """The update: its gradient is the formula's, and depends on nothing but the batch."""
 
 import copy
+import math
+from dataclasses import asdict, replace
 from functools import partial
 
+import formulas
 import pytest
 import torch
 from conftest import make_policy
 
+from grpo.aggregations import AGGREGATIONS
 from grpo.algorithms import ALGORITHMS
 from grpo.batching import collate, optimizer_batches
-from grpo.losses import AGGREGATIONS, clipped_token_loss
+from grpo.losses import Bounds, policy_token_loss
 from grpo.records import Group, Problem, Rollout
 
 PAD = 0
@@ -30,45 +34,40 @@ def groups():
     return made
 
 
+REWARDS = [[1.0, 0.0, 0.5, 0.0], [0.0, 1.0, 1.0, 1.0], [0.2, 0.9, 0.1, 0.4]]
 ADVANTAGES = torch.tensor([[0.5, -0.5, 0.25, -0.25], [1.0, 0.0, -1.0, 0.0], [-0.7, 0.1, 0.3, 0.3]])
 
 
-def token_loss(algorithm):
+def token_loss(row):
     """The loss of a row, as train.py puts it together."""
 
-    def loss(part, logprobs):
-        return clipped_token_loss(
-            logprobs,
-            part.old_logprobs,
-            part.advantages,
-            clip_low=algorithm.clip_low,
-            clip_high=algorithm.clip_high,
-            sampler_logprobs=part.sampler_logprobs,
-            importance_cap=algorithm.importance_cap,
-            ref_logprobs=part.ref_logprobs,
-            kl_coef=algorithm.kl_coef,
-            kl_estimator=algorithm.kl_estimator,
-        )
+    def loss(part, logprobs, entropy):
+        return policy_token_loss(
+            logprobs, part.old_logprobs, part.advantages, part.mask, Bounds(row.clip_low, row.clip_high, row.ratio_cap),
+            ratio=row.ratio, surrogate=row.surrogate, sampler_logprobs=part.sampler_logprobs,
+            importance_cap=row.importance_cap, ref_logprobs=part.ref_logprobs, kl_coef=row.kl_coef,
+            kl_estimator=row.kl_estimator, entropy=entropy, entropy_coef=row.entropy_coef,
+        )  # fmt: skip
 
     return loss
 
 
-def whole_batch(policy, groups, algorithm, advantages=ADVANTAGES, order=None, extra_padding=0):
-    """One optimizer batch of all rows, with old and reference log-probabilities off the policy's."""
-    from dataclasses import replace
+CONSTANT = 16.0
 
-    batch = collate(groups, advantages, PAD)
+
+def whole_batch(policy, groups, row, advantages=ADVANTAGES, order=None, extra_padding=0):
+    """One optimizer batch of all rows, with old and reference log-probabilities off the policy's."""
+    batch = replace(collate(groups, PAD), advantages=advantages.flatten())
     if extra_padding:
-        wide = [torch.nn.functional.pad(t, (0, extra_padding)) if t.ndim == 2 else t for t in batch._tensors().values()]
-        batch = type(batch)(*wide)
+        pad = partial(torch.nn.functional.pad, pad=(0, extra_padding))
+        batch = replace(batch, **{name: pad(t) for name, t in batch._tensors().items() if t.ndim == 2})
     if order is not None:
         batch = batch.take(order)
     ours = policy.logprobs(batch)
-    # Fixed offsets by target token: ratios inside and outside the clip range, whatever the order of the rows.
+    # Fixed offsets by target token: ratios inside and outside every clip range, whatever the order of the rows.
     offset = ((batch.targets % 7).float() - 3) / 8
     batch = replace(batch, old_logprobs=ours + offset * batch.mask, ref_logprobs=ours - 0.3 * batch.mask)
-    aggregate = partial(AGGREGATIONS[algorithm.aggregation], constant=16.0)
-    (part,) = optimizer_batches(batch, 1, 1, aggregate, seed=0)
+    (part,) = optimizer_batches(batch, 1, 1, partial(AGGREGATIONS[row.aggregation], constant=CONSTANT), seed=0)
     return part
 
 
@@ -91,35 +90,34 @@ def assert_same_gradient(one, two):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6 * max(1.0, a.abs().max().item()))
 
 
+@pytest.mark.parametrize("entropy_coef", [0.0, 0.05])
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_gradient_equals_the_whole_formula_written_out(tied_folder, groups, name):
-    """One sequence at a time, logits in full, no padding, the formulas of ALGORITHMS by hand."""
-    algorithm, policy = ALGORITHMS[name], make_policy(tied_folder)
-    batch = whole_batch(policy, groups, algorithm)
-    found, metrics = gradient(policy, batch, algorithm)
+def test_gradient_equals_the_formulas_written_by_another_hand(tied_folder, groups, name, entropy_coef):
+    """One sequence at a time, logits in full, no padding: tests/formulas.py, for any row of the table."""
+    row, policy = replace(ALGORITHMS[name], entropy_coef=entropy_coef), make_policy(tied_folder)
+    policy.train_entropy = entropy_coef > 0
+    compared = torch.tensor(formulas.advantages(row.advantage, REWARDS))
+    batch = whole_batch(policy, groups, row, advantages=compared)
+    found, metrics = gradient(policy, batch, row)
 
     policy.model.zero_grad()
-    rows = [(g.problem.prompt_tokens, r.tokens) for g in groups for r in g.rollouts]
-    count = len(rows)
+    responses = [(g.problem.prompt_tokens, r.tokens) for g in groups for r in g.rollouts]
+    tokens = sum(len(response) for _, response in responses)
     loss = torch.zeros(())
-    for i, (prompt, response) in enumerate(rows):
+    for i, (prompt, response) in enumerate(responses):
         ids = torch.tensor([[*prompt, *response]])
-        table = policy.model(ids).logits[0, :-1].log_softmax(-1)
-        ours = table.gather(-1, ids[0, 1:, None]).squeeze(-1)[len(prompt) - 1 :]
+        table = policy.model(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        new = table.gather(-1, torch.tensor(response)[:, None]).squeeze(-1)
+        entropy = -(table.exp() * table).sum(-1) if entropy_coef else None
         old, ref, sampler = (
             t[i][batch.mask[i]] for t in (batch.old_logprobs, batch.ref_logprobs, batch.sampler_logprobs)
         )
-        ratio, a = (ours - old).exp(), ADVANTAGES.flatten()[i]
-        surrogate = torch.min(ratio * a, ratio.clamp(1 - algorithm.clip_low, 1 + algorithm.clip_high) * a)
-        importance = (old - sampler).exp().clamp(max=2.0)
-        d = ours - ref
-        token = -surrogate * importance + algorithm.kl_coef * ((-d).exp() - 1 + d)
-        divisor = {"sequence_mean": len(response), "constant": 16.0}[algorithm.aggregation]
-        loss = loss + token.sum() / divisor / count
+        total = formulas.response_loss(row, new, old, ref, sampler, compared.flatten()[i].item(), entropy)
+        loss = loss + total / formulas.divisor(row.aggregation, len(response), len(responses), tokens, CONSTANT)
     loss.backward()
     assert_same_gradient(found, [p.grad for p in policy.model.parameters()])
     assert metrics["policy/loss"] == pytest.approx(loss.item(), rel=1e-4)
-    assert metrics["policy/clip_low"] > 0 and metrics["policy/clip_high"] > 0  # the offsets reach both sides
+    assert metrics["policy/kl"] == pytest.approx(math.exp(-0.3) - 1 + 0.3, rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -145,9 +143,18 @@ def test_gradient_does_not_depend_on_order_or_padding(tied_folder, groups, name)
     assert_same_gradient(plain, padded)
 
 
-def test_grpo_and_dr_grpo_differ_in_the_documented_cells_only():
-    from dataclasses import asdict
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_gradient_adds_up_over_simulated_ranks(tied_folder, groups, name, ranks):
+    """Each rank holds some rows of the optimizer batch with the weights of the whole; their gradients are summed."""
+    policy, row = make_policy(tied_folder), ALGORITHMS[name]
+    batch = whole_batch(policy, groups, row)
+    whole, _ = gradient(policy, batch, row)
+    shares = [gradient(policy, batch.take(rows), row)[0] for rows in torch.arange(len(batch)).chunk(ranks)]
+    assert_same_gradient(whole, [sum(parts) for parts in zip(*shares, strict=True)])
 
+
+def test_grpo_and_dr_grpo_differ_in_the_documented_cells_only():
     one, two = asdict(ALGORITHMS["grpo"]), asdict(ALGORITHMS["dr_grpo"])
     assert {key for key in one if one[key] != two[key]} == {"advantage", "aggregation", "kl_coef"}
 
@@ -155,13 +162,9 @@ def test_grpo_and_dr_grpo_differ_in_the_documented_cells_only():
 def test_one_on_policy_update_has_ratio_one_and_a_gradient(tied_folder, groups):
     """Loss about 0 where advantages cancel, gradient not: the README's "this is not a bug"."""
     policy = make_policy(tied_folder)
-    batch = collate(groups, torch.tensor([[0.5, -0.5, 0.5, -0.5]] * 3), PAD)
+    batch = replace(collate(groups, PAD), advantages=torch.tensor([0.5, -0.5, 0.5, -0.5] * 3))
     (part,) = optimizer_batches(batch, 1, 1, partial(AGGREGATIONS["sequence_mean"], constant=0), seed=0)
-    _, metrics = gradient(
-        policy,
-        part,
-        ALGORITHMS["dr_grpo"].__class__("centred", "sequence_mean", 0.2, 0.2, kl_coef=0.0, importance_cap=None),
-    )
+    _, metrics = gradient(policy, part, replace(ALGORITHMS["dr_grpo"], importance_cap=None))
     assert metrics["policy/loss"] == pytest.approx(0.0, abs=1e-6)
     assert metrics["policy/grad_norm"] > 0.01
     assert abs(metrics["policy/surrogate"]) > 1e-4
@@ -188,7 +191,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights(tied_folder, groups):
 
 def test_update_moves_towards_the_better_responses(tied_folder, groups):
     policy, algorithm = make_policy(tied_folder, learning_rate=1e-3), ALGORITHMS["dr_grpo"]
-    batch = collate(groups, ADVANTAGES, PAD)
+    batch = replace(collate(groups, PAD), advantages=ADVANTAGES.flatten())
     (part,) = optimizer_batches(batch, 1, 1, partial(AGGREGATIONS["constant"], constant=16.0), seed=0)
     before = policy.logprobs(batch).sum(1)
     for _ in range(5):

@@ -60,7 +60,7 @@ def test_bad_jsonl_is_explained(jsonl, text, message):
 def test_missing_file_and_missing_answer_column(jsonl, tmp_path):
     with pytest.raises(UserError, match="no data file"):
         load_rows(str(tmp_path / "nowhere.jsonl"), "train")
-    with pytest.raises(UserError, match="--answer-column gold is not a column. Columns: problem"):
+    with pytest.raises(UserError, match=r"--answer-column gold is not a column. Columns: problem"):
         load_rows(jsonl('{"problem": "a"}\n'), "train", answer_column="gold")
 
 
@@ -176,7 +176,7 @@ def test_braces_in_a_problem_are_left_alone(tokenizer):
 def test_auto_is_plain_without_a_chat_template(tokenizer):
     assert tokenizer.chat_template is None
     assert prompt(tokenizer, "auto").prompt_tokens == prompt(tokenizer, "plain").prompt_tokens
-    with pytest.raises(UserError, match="no chat template. Use a named template: qwen_math, r1, plain"):
+    with pytest.raises(UserError, match=r"no chat template. Use a named template: qwen_math, r1, plain"):
         prompt(tokenizer, "chat")
     with pytest.raises(UserError, match="no template 'qwen'"):
         prompt(tokenizer, "qwen")

@@ -54,9 +54,10 @@ def finite(row):
     return all(value is None or math.isfinite(value) for value in row.values())
 
 
-@pytest.mark.parametrize("engine", ["vllm", "hf"])
-@pytest.mark.parametrize("algo", ALGORITHMS)
-def test_every_row_runs_on_every_engine(tmp_path, capsys, algo, engine):
+@pytest.mark.parametrize(
+    "algo,engine", [(algo, "hf") for algo in ALGORITHMS] + [("grpo", "vllm"), ("dr_grpo", "vllm"), ("dapo", "vllm")]
+)
+def test_every_row_runs(tmp_path, capsys, algo, engine):
     folder = run(tmp_path, "--algo", algo, "--engine", engine, "--steps", "2")
     before, *steps = rows(folder)
     assert [row["step"] for row in (before, *steps)] == [0, 1, 2]
@@ -70,6 +71,7 @@ def test_every_row_runs_on_every_engine(tmp_path, capsys, algo, engine):
     assert {"eval/accuracy", "eval/length"} <= set(steps[-1]) and "eval/accuracy" in before
     assert steps[0]["policy/kl"] == pytest.approx(0.0, abs=1e-6) and steps[1]["policy/kl"] > 1e-6
     config = json.loads((folder / "config.json").read_text())
+    assert "group/refills" in steps[0]
     assert config["algo"] == algo and config["advantage"] == ALGORITHMS[algo].advantage
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     assert [sample["step"] for sample in samples] == [1, 1, 2, 2]
@@ -124,7 +126,7 @@ def test_several_updates_and_epochs_use_the_old_policys_ratio(tmp_path):
 
 def test_kl_coef_works_on_both_rows(tmp_path):
     """At step 1 the policy is the reference and k3 has no gradient; at step 2 the loss holds the KL on top."""
-    for algo in ALGORITHMS:
+    for algo in ("grpo", "dr_grpo"):
         flags = ["--algo", algo, "--steps", "2", "--engine", "hf", "--eval-problems", "0"]
         without = rows(run(tmp_path, *flags, "--kl-coef", "0", name=f"{algo}-without"))
         held = rows(run(tmp_path, *flags, "--kl-coef", "2", name=f"{algo}-held"))
@@ -135,6 +137,52 @@ def test_kl_coef_works_on_both_rows(tmp_path):
             expected = 2 * held[1]["policy/kl"] * held[1]["tokens"] / (16 * 96)
             assert added == pytest.approx(expected, rel=1e-3)
         assert added > 0 and held[1]["policy/grad_norm"] != without[1]["policy/grad_norm"]
+
+
+def test_kl_in_the_reward_lowers_it_by_the_kl(tmp_path):
+    """At step 1 there is none; from step 2 on the logged reward is off the verifiers' by the weighted KL."""
+    flags = ["--algo", "rloo", "--kl-in", "reward", "--kl-coef", "0.5", "--steps", "2", "--engine", "hf"]
+    first, second = rows(run(tmp_path, *flags, "--eval-problems", "0", "--learning-rate", "1e-3"))
+    assert first["reward/mean"] == pytest.approx(first["reward/math_answer"], abs=1e-5)
+    assert abs(second["reward/math_answer"] - second["reward/mean"]) > 1e-3
+
+
+def test_the_kls_weight_is_adapted_and_resumed(tmp_path):
+    flags = ["--algo", "grpo", "--kl-target", "1e-9", "--kl-coef", "0.01", "--engine", "hf", "--save-every", "2"]
+    folder = run(tmp_path, *flags, "--steps", "2", "--eval-problems", "0")
+    # KL 0 at step 1 is below any target: halved; from step 2 on it is above this one: doubled.
+    assert [row["policy/kl_coef"] for row in rows(folder)] == [0.01, 0.005]
+    more = [*SMALL, "--name", "run", *flags, "--steps", "3", "--eval-problems", "0", "--resume"]
+    assert main(more) == 0
+    assert rows(folder)[-1]["policy/kl_coef"] == 0.01
+
+
+def test_an_entropy_bonus_keeps_the_policy_open(tmp_path):
+    flags = ["--steps", "6", "--engine", "hf", "--eval-problems", "0", "--learning-rate", "1e-3"]
+    plain = rows(run(tmp_path, *flags, name="plain"))[-1]["policy/entropy"]
+    bonus = rows(run(tmp_path, *flags, "--entropy-coef", "1", name="bonus"))[-1]["policy/entropy"]
+    assert bonus > 2 * plain
+
+
+def test_dynamic_sampling_draws_anew_and_leaves_fewer_uniform_groups(tmp_path):
+    flags = ["--steps", "2", "--engine", "hf", "--eval-problems", "0", "--responses-per-problem", "2"]
+    plain = rows(run(tmp_path, *flags, name="plain"))
+    again = rows(run(tmp_path, *flags, "--dynamic-sampling", "4", name="again"))
+    assert sum(row["group/refills"] for row in plain) == 0 < sum(row["group/refills"] for row in again) <= 8
+    assert sum(row["group/uniform"] for row in again) < sum(row["group/uniform"] for row in plain)
+
+
+def test_ingredients_of_ones_own(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def rank(rewards):\n    return rewards.argsort(dim=1).argsort(dim=1).float() - (rewards.shape[1] - 1) / 2\n"
+        "def half(mask, constant):\n    return mask.float() / (2 * constant)\n"
+    )
+    flags = ["--advantage", "./mine.py:rank", "--aggregation", "./mine.py:half", "--loss-constant", "10"]
+    folder = run(tmp_path, *flags, "--steps", "1", "--engine", "hf", "--eval-problems", "0", "--importance-cap", "0")
+    (row,) = rows(folder)
+    assert finite(row) and row["policy/grad_norm"] > 0
+    advantages = [json.loads(line)["advantage"] for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert {abs(value) for value in advantages} <= {0.5, 1.5}
 
 
 def test_without_a_reference_the_kl_is_null(tmp_path):

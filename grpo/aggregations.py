@@ -1,0 +1,59 @@
+"""Response mask [B, T] -> weights [B, T]: how token losses become one number.
+
+B sequences, T token positions (already shifted), |o| a response's tokens. The loss is always
+`(weights * token_loss).sum()`: the weights are computed once for a whole optimizer batch, before it is cut into
+micro-batches, so that micro-batch losses simply add and the gradient cannot depend on the cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+Aggregation = Callable[[Tensor, float], Tensor]
+"""(mask [B, T], the constant C) -> weights [B, T]."""
+
+
+def sequence_mean(mask: Tensor, constant: float) -> Tensor:
+    """1 / (B |o|): GRPO (arXiv 2402.03300, eq. 3). Each response weighs the same, so a token of a long one weighs
+    less: long wrong answers are punished less per token, the length bias that Dr. GRPO removes. `constant` is unused.
+
+    A sequence with an empty mask stays in B and has weight 0.
+
+    >>> sequence_mean(torch.tensor([[True, True], [True, False]]), 0)
+    tensor([[0.2500, 0.2500],
+            [0.5000, 0.0000]])
+    """
+    lengths = mask.sum(dim=1, keepdim=True).clamp(min=1)
+    return mask.float() / (mask.shape[0] * lengths)
+
+
+def constant_length(mask: Tensor, constant: float) -> Tensor:
+    """1 / (B C): Dr. GRPO (arXiv 2503.20783, section 3.2). C is a constant, by default the generation budget, never
+    the batch's longest response and never the padded width.
+
+    >>> constant_length(torch.tensor([[True, True], [True, False]]), 4)
+    tensor([[0.1250, 0.1250],
+            [0.1250, 0.0000]])
+    """
+    return mask.float() / (mask.shape[0] * constant)
+
+
+def token_mean(mask: Tensor, constant: float) -> Tensor:
+    """1 / (response tokens of the optimizer batch): each token weighs the same (DAPO, arXiv 2503.14476, eq. 8).
+    `constant` is unused.
+
+    >>> token_mean(torch.tensor([[True, True], [True, False]]), 0)
+    tensor([[0.3333, 0.3333],
+            [0.3333, 0.0000]])
+    """
+    return mask.float() / mask.sum().clamp(min=1)
+
+
+AGGREGATIONS: dict[str, Aggregation] = {
+    "sequence_mean": sequence_mean,
+    "constant": constant_length,
+    "token_mean": token_mean,
+}
+"""What `--aggregation` accepts, besides a function of your own: `./mine.py:fn`."""
