@@ -1,10 +1,11 @@
 """The command line, what it resolves to, and what it refuses in one paragraph before a model is loaded."""
 
+import os
 import subprocess
 import sys
 
 import pytest
-from conftest import make_model
+from conftest import ROOT, make_model
 
 from grpo import config as config_module
 from grpo.algorithms import ALGORITHMS
@@ -200,6 +201,7 @@ def test_more_tokens_than_the_model_has_positions(capsys, monkeypatch, tmp_path)
 
 
 def test_help_shows_every_flag_with_its_default():
-    done = subprocess.run([sys.executable, "-m", "grpo.train", "--help"], capture_output=True, text=True, check=True)
+    command, env = [sys.executable, "-m", "grpo.train", "--help"], {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     for name in Config.__dataclass_fields__:
         assert f"--{name.replace('_', '-')}" in done.stdout
