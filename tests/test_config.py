@@ -75,7 +75,7 @@ def test_several_rewards_with_weights():
     [
         (
             ["--algo", "ppo"],
-            "There is no algorithm 'ppo'. --algo takes: reinforce, max_reward, rloo, grpo, dr_grpo, dapo, gspo, cispo, reinforce_pp",
+            f"There is no algorithm 'ppo'. --algo takes: {', '.join(ALGORITHMS)}.",
         ),
         (["--advantage", "median"], "--advantage median does not exist. --advantage takes: raw, max_only, centred"),
         (

@@ -1,0 +1,120 @@
+"""Put classic mistakes into the formulas, one at a time, and see whether the tests catch each one.
+
+    python scripts/mutation_run.py            all of them, a few seconds each
+    python scripts/mutation_run.py --only 3
+
+Every mistake is in print somewhere: most are silent bugs of published trainers. The code is copied to a temporary
+folder; the work tree is not touched. Exit status 1 where a mistake survives.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ("advantages", "aggregations", "losses", "kl", "logprobs", "batching", "policy", "refill")
+"""The test files of the formulas: a mistake must be caught by these, not by a run that happens to learn less."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One edit of one file."""
+
+    name: str
+    file: str
+    right: str
+    wrong: str
+
+
+MISTAKES = (
+    Mistake("group std with ddof 0", "advantages.py", "rewards.std(dim=1, correction=1", "rewards.std(dim=1, correction=0"),
+    Mistake("batch std of the rewards, not of what is centred", "advantages.py", "centre.std(", "rewards.std("),
+    Mistake("leave-one-out without G/(G-1)", "advantages.py", "(size / max(1, size - 1))", "1.0"),
+    Mistake("mean over the batch instead of the group", "advantages.py", "rewards.mean(dim=1, keepdim=True)", "rewards.mean()"),
+    Mistake("only one of several maxima kept", "advantages.py", "rewards == rewards.amax(dim=1, keepdim=True)",
+            "torch.arange(rewards.shape[1]) == rewards.argmax(dim=1, keepdim=True)"),
+    Mistake("missing 1/B in sequence mean", "aggregations.py", "(mask.shape[0] * lengths)", "lengths"),
+    Mistake("missing 1/B in the constant", "aggregations.py", "(mask.shape[0] * constant)", "constant"),
+    Mistake("C from the padded width", "aggregations.py", "(mask.shape[0] * constant)", "(mask.shape[0] * mask.shape[1])"),
+    Mistake("token mean over the padded batch", "aggregations.py", "mask.sum().clamp(min=1)", "mask.numel()"),
+    Mistake("weights per micro-batch instead of per optimizer batch", "policy.py", "loss = (part.weights * token.loss).sum()",
+            "loss = (part.weights / part.weights.sum() * token.loss).sum()"),
+    Mistake("quotient of logarithms as ratio", "losses.py",
+            "torch.exp((logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO))", "logprobs / old_logprobs"),
+    Mistake("sequence ratio from the sum instead of the mean", "losses.py", ".sum(dim=1, keepdim=True) / lengths",
+            ".sum(dim=1, keepdim=True)"),
+    Mistake("clip on the wrong side (max instead of min)", "losses.py", "-torch.minimum(", "-torch.maximum("),
+    Mistake("clip without the minimum", "losses.py",
+            "-torch.minimum(ratio * advantage, ratio.clamp(low, high) * advantage)", "-ratio.clamp(low, high) * advantage"),
+    Mistake("CISPO's weight not detached", "losses.py", "ratio.detach().clamp(max=bounds.cap)", "ratio.clamp(max=bounds.cap)"),
+    Mistake("importance weight on the KL as well", "losses.py",
+            "loss = loss + kl_coef * KL_ESTIMATORS", "loss = loss + importance * kl_coef * KL_ESTIMATORS"),
+    Mistake("importance weight upside down", "losses.py", "(old_logprobs - sampler_logprobs)", "(sampler_logprobs - old_logprobs)"),
+    Mistake("importance weight without its cap", "losses.py", ".clamp(max=importance_cap).detach()", ".detach()"),
+    Mistake("sign of the KL", "losses.py", "loss = loss + kl_coef", "loss = loss - kl_coef"),
+    Mistake("k3 of the wrong direction", "kl.py", "torch.expm1(-difference) + difference", "torch.expm1(difference) - difference"),
+    Mistake("k2 without the half", "kl.py", ".square() / 2", ".square()"),
+    Mistake("entropy bonus as a penalty", "losses.py", "loss - entropy_coef * entropy", "loss + entropy_coef * entropy"),
+    Mistake("the end of sequence left out", "batching.py", "mask[i, start - 1 : end - 1]", "mask[i, start - 1 : end - 2]"),
+    Mistake("mask off by one", "batching.py", "mask[i, start - 1 : end - 1]", "mask[i, start : end]"),
+    Mistake("temperature forgotten in the trainer", "logprobs.py", "logits = logits / temperature", "logits = logits * 1.0"),
+    Mistake("uniform groups kept, informative ones dropped", "refill.py", "torch.argsort(uniform.int(), stable=True)",
+            "torch.argsort((~uniform).int(), stable=True)"),
+)  # fmt: skip
+
+
+@dataclass
+class Options:
+    """Put classic mistakes into the formulas, one at a time, and run the formulas' tests."""
+
+    only: int | None = None
+    """Number of a single mistake to make."""
+
+
+def survives(mistake: Mistake | None, folder: Path) -> tuple[bool, str]:
+    """Whether the tests pass on a copy with this mistake (None: on the code as it is), and the first that fails."""
+    for part in ("grpo", "tests"):
+        shutil.copytree(ROOT / part, folder / part)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    if mistake is not None:
+        path = folder / "grpo" / mistake.file
+        text = path.read_text()
+        if text.count(mistake.right) != 1:
+            raise SystemExit(f"'{mistake.name}': {mistake.file} holds the text to change {text.count(mistake.right)} times")
+        path.write_text(text.replace(mistake.right, mistake.wrong))
+    tests = [f"tests/test_{name}.py" for name in TESTS]
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    failed = [line.split(" ")[1] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return done.returncode == 0, failed[0] if failed else ""
+
+
+def main(options: Options) -> int:
+    """Exit status: 0 where the code passes and every mistake is caught."""
+    table = Table("", "mistake", "caught by")
+    survivors = []
+    for number, mistake in enumerate((None, *MISTAKES)):
+        if options.only not in (None, number):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            passed, caught_by = survives(mistake, Path(folder))
+        name = mistake.name if mistake else "none: the code as it is"
+        wanted = mistake is None
+        survivors += [name] if passed != wanted else []
+        table.add_row(str(number), name, caught_by or ("passes" if wanted else "NOTHING"))
+    Console().print(table)
+    print(f"{len(survivors)} of {table.row_count} not as they should be" if survivors else "every mistake was caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Options)))
