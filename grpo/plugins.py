@@ -7,13 +7,16 @@
 | `my_pkg.graders:strict`             | an installed module                                   |
 | `think_format=0.1`                  | any of these with a weight (`split_weight`)           |
 
-Built-in plug-ins are plain files, loaded by path by the same lines that load a user's file.
+Built-in plug-ins are plain files, loaded by path by the same lines that load a user's file. A plug-in may import files
+beside it, as in `from ._helper import clean`: its folder is its package. A built-in file whose name starts with `_` is
+such a helper, and no plug-in.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import math
 import sys
@@ -131,16 +134,37 @@ def _module(place: str, spec: str, kind: str) -> ModuleType:
 
 
 def _from_path(path: Path, spec: str) -> ModuleType:
-    # A name of its own for each path, so that two files called mine.py do not share a module.
-    name = f"grpo_plugin_{path.stem}_{hashlib.sha1(str(path).encode()).hexdigest()[:8]}"
+    package = _package(path.parent)
+    # A dot would make the stem a submodule's name; no path with a colon can be written on the command line.
+    name = f"{package}.{path.stem.replace('.', ':')}"
     if name in sys.modules:
         return sys.modules[name]
+    loaded_before = set(sys.modules)
     module_spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
+    importlib.invalidate_caches()  # a file beside it may be newer than the last look at the folder
     try:
         module_spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
+    except BaseException as error:  # SystemExit too: what is half loaded must not be found by the next attempt
+        for left in set(sys.modules) - loaded_before:
+            if left.startswith(f"{package}."):
+                del sys.modules[left]
+                vars(sys.modules[package]).pop(left.removeprefix(f"{package}."), None)
+        if not isinstance(error, Exception):
+            raise
         raise UserError(f"'{spec}': {path} failed while loading with {type(error).__name__}: {error}") from error
     return module
+
+
+def _package(folder: Path) -> str:
+    """A package made of a folder, so that its files can import each other; returns its name.
+
+    The name is the folder's own, so that two folders with files of the same names share no module.
+    """
+    name = f"grpo_plugins_{hashlib.sha1(str(folder).encode()).hexdigest()[:16]}"
+    if name not in sys.modules:
+        package_spec = importlib.machinery.ModuleSpec(name, loader=None, is_package=True)
+        package_spec.submodule_search_locations = [str(folder)]
+        sys.modules[name] = importlib.util.module_from_spec(package_spec)
+    return name

@@ -57,9 +57,9 @@ class Rewards:
     parts: dict[str, Tensor]
     """Verifier name -> [P, G] float32 raw rewards; NaN where the verifier returned None ("does not apply")."""
     errors: dict[str, int]
-    """Verifier name -> calls that raised or crashed; each scored 0."""
+    """Verifier name -> responses whose call raised or crashed; each scored 0. A batch call counts for all it covers."""
     timeouts: dict[str, int]
-    """Verifier name -> calls stopped at the wall-clock limit; each scored 0."""
+    """Verifier name -> responses whose call was stopped at the wall-clock limit, counted in the same way."""
 
 
 @dataclass(frozen=True)

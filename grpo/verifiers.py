@@ -13,33 +13,22 @@ To try verifiers without a model: `python -m grpo.verifiers --help`.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import os
 import pickle
-import selectors
-import signal
-import socket
-import subprocess
 import threading
-import time
 import weakref
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from grpo.errors import UserError
 from grpo.records import Group, Problem, Rewards, Rollout
-from grpo.verifier_worker import Verifier, Worker, load_verifier, missing_column
+from grpo.verifier_pool import Call, Outcome, Pool
+from grpo.verifier_spec import Verifier, load_verifier, missing_column
 
-LOAD_LIMIT = 180.0
-"""Seconds that a worker may take to import its verifiers."""
-CHUNK = 16
-"""At most so many calls go to a worker at once: few enough that little waits behind a call that hangs."""
 MESSAGES_SHOWN = 20
 """Distinct failure messages that a verifier may log in a run."""
 
@@ -68,27 +57,6 @@ def _load_all(specs: Sequence[str]) -> list[Verifier]:
                 f"{same} would both be logged as '{name}'. Leave one out, or rename the file or the function of one."
             )
     return verifiers
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one call."""
-
-    reward: float | list[float | None] | None = 0.0
-    """None: does not apply. A list: the call was of a batch verifier."""
-    seconds: float = 0.0
-    failure: str | None = None
-    """None, "error" or "timeout"."""
-    message: str = ""
-
-
-class Call:
-    """One call of one verifier: its name, what goes to the worker, and what has come of it (None until it is done)."""
-
-    __slots__ = ("name", "outcome", "payload")
-
-    def __init__(self, name: str, payload: bytes) -> None:
-        self.name, self.payload, self.outcome = name, payload, None
 
 
 class Verifiers:
@@ -283,216 +251,6 @@ def _each(calls: Sequence[Call]) -> list[Outcome]:
 def _close(pools: Sequence[Pool]) -> None:
     for pool in pools:
         pool.close()
-
-
-class Pool:
-    """Worker processes around one queue of calls, and the thread that feeds, watches, kills and replaces them.
-
-    The thread waits in `select` most of the time, so the main thread can stay in the engine's own loop. `workers`
-    processes are busy at most; `spares` more are loaded and idle, so that a killed one costs no import.
-    """
-
-    def __init__(
-        self,
-        verifiers: Sequence[Verifier],
-        *,
-        workers: int,
-        spares: int,
-        time_limit: float,
-        memory_limit: int,
-        changed: threading.Condition,
-    ) -> None:
-        self.fatal: Exception | None = None
-        """Why the pool has stopped for good."""
-        self._start = partial(Worker, [verifier.spec for verifier in verifiers], memory_limit, os.getcwd())
-        self._size, self._spares, self._time_limit = workers, spares, time_limit
-        self._changed = changed
-        self._queue: deque[Call] = deque()
-        self._workers: list[Worker] = []
-        self._ended: list[subprocess.Popen] = []
-        self._false_starts = 0
-        self._closed = self._rung = False
-        self._selector = selectors.DefaultSelector()
-        self._bell, self._ear = socket.socketpair()
-        self._selector.register(self._ear, selectors.EVENT_READ)
-        self._thread = threading.Thread(target=self._dispatch, name="verifiers", daemon=True)
-        self._thread.start()
-
-    def put(self, call: Call) -> None:
-        """Queue a call. Whoever waits on the condition is told when its outcome is there."""
-        if self._closed:
-            raise RuntimeError("the verifiers are closed")
-        self._queue.append(call)
-        self._ring()
-
-    def close(self) -> None:
-        """Kill the workers and wait for their end."""
-        self._closed = True
-        self._ring()
-        self._thread.join(timeout=10)
-
-    def _ring(self) -> None:
-        if not self._rung and not self.fatal:
-            self._rung = True
-            with contextlib.suppress(OSError):  # the thread has ended and closed it
-                self._bell.send(b"!")
-
-    def _dispatch(self) -> None:
-        try:
-            while not self._closed:
-                self._fill()
-                self._feed()
-                for key, events in self._selector.select(self._patience()):
-                    self._hear(key.data, events) if key.data else self._heard_bell()
-                self._enforce()
-        except Exception as error:  # nobody called this thread: those who wait for its results raise it
-            self.fatal = error
-        finally:
-            for worker in list(self._workers):
-                self._discard(worker)
-            for process in self._ended:
-                with contextlib.suppress(subprocess.TimeoutExpired):  # killed, but stuck in the kernel
-                    process.wait(2)
-            for resource in (self._selector, self._bell, self._ear):
-                resource.close()
-            self.fatal = self.fatal or RuntimeError("the verifiers are closed")
-            with self._changed:
-                self._changed.notify_all()
-
-    def _heard_bell(self) -> None:
-        self._ear.recv(64)
-        self._rung = False
-
-    def _fill(self) -> None:
-        """Start workers until there are enough, the spare only when all others have loaded."""
-        self._ended = [process for process in self._ended if process.poll() is None]
-        loaded = len(self._workers) >= self._size and all(worker.ready for worker in self._workers)
-        while len(self._workers) < self._size + (self._spares if loaded else 0):
-            worker = self._start()
-            worker.deadline = time.monotonic() + LOAD_LIMIT
-            self._workers.append(worker)
-            self._selector.register(worker.socket, selectors.EVENT_READ, worker)
-
-    def _feed(self) -> None:
-        free = self._size - sum(bool(worker.calls) for worker in self._workers)
-        for worker in self._workers:
-            if free and worker.ready and not worker.calls and self._queue:
-                share = max(1, min(CHUNK, len(self._queue) // (2 * self._size)))
-                while self._queue and len(worker.calls) < share:
-                    if (call := self._queue.popleft()).outcome is None:
-                        worker.calls.append(call)
-                if worker.calls:
-                    free -= 1
-                    worker.queued = worker.seconds_queued()
-                    self._start_clock(worker)
-                    worker.send([call.payload for call in worker.calls])
-                    self._watch(worker)
-
-    def _watch(self, worker: Worker) -> None:
-        writing = selectors.EVENT_WRITE if worker.outgoing else 0
-        self._selector.modify(worker.socket, selectors.EVENT_READ | writing, worker)
-
-    def _patience(self) -> float | None:
-        nearest = min((worker.deadline for worker in self._workers), default=math.inf)
-        if self._ended:
-            nearest = min(nearest, time.monotonic() + 0.1)
-        return None if nearest == math.inf else max(0.0, nearest - time.monotonic())
-
-    def _hear(self, worker: Worker, events: int) -> None:
-        if events & selectors.EVENT_WRITE:
-            worker.flush()
-            self._watch(worker)
-        messages, alive = worker.receive()
-        for message in messages:
-            alive = self._take(worker, message) and alive
-        if not alive and worker in self._workers:
-            self._lost(worker)
-
-    def _take(self, worker: Worker, message: list) -> bool:
-        """Act on a message; False where no worker of ours would say such a thing."""
-        match message:
-            case ["ready"]:
-                worker.has_loaded()
-                worker.deadline, self._false_starts = math.inf, 0
-            case ["broken", text]:
-                raise UserError(f"a verifier that loads here does not load in a worker process: {text}")
-            case ["retire"]:
-                self._discard(worker)
-            case ["wrong", text, _] if worker.calls:
-                raise UserError(
-                    f"verifier '{worker.calls[0].name}' {text}. A verifier returns a finite number, True or False, or "
-                    "None where it does not apply; a batch verifier returns a list of these, one a response."
-                )
-            case [("reward" | "error") as kind, said, seconds] if worker.calls:
-                call = worker.calls.popleft()
-                self._start_clock(worker)
-                failed = kind == "error"
-                self._resolve(call, Outcome(0.0, seconds, "error", said) if failed else Outcome(said, seconds))
-            case _:
-                return False
-        return True
-
-    def _enforce(self) -> None:
-        now = time.monotonic()
-        for worker in [worker for worker in self._workers if worker.deadline <= now]:
-            if not worker.ready:
-                raise UserError(f"a worker process did not import its verifiers within {LOAD_LIMIT:g} s.")
-            if self._excused(worker, now):
-                continue
-            call = worker.calls.popleft()
-            self._discard(worker)
-            message = f"it took longer than the time limit of {self._time_limit:g} s"
-            self._resolve(call, Outcome(0.0, self._time_limit, "timeout", message))
-
-    def _excused(self, worker: Worker, now: float) -> bool:
-        """Give a call, once, the time in which it was ready to run and other processes had the cores.
-
-        Workers run at low priority. Without this, a slow but honest call would time out because of the generation
-        that it overlaps; the run does not wait for it meanwhile, and once it does wait, the cores are free.
-        """
-        queued = min(worker.seconds_queued() - worker.queued, self._time_limit)
-        if worker.excused or queued < 0.01:
-            return False
-        worker.excused, worker.deadline = True, now + queued
-        return True
-
-    def _start_clock(self, worker: Worker) -> None:
-        worker.deadline = time.monotonic() + self._time_limit if worker.calls else math.inf
-        worker.excused = False
-
-    def _lost(self, worker: Worker) -> None:
-        """A worker process has ended by itself: the call it was at is to blame, or what it was loading."""
-        call = worker.calls.popleft() if worker.calls else None
-        loading = not worker.ready
-        complaints = worker.complaints() if loading else ""
-        self._discard(worker)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.process.wait(0.3)
-        status = worker.process.returncode
-        ended = f"its process exited with status {status}"
-        if status is not None and status < 0:
-            ended = f"its process was ended by signal {-status} ({signal.strsignal(-status)})"
-        if call:
-            self._resolve(call, Outcome(0.0, 0.0, "error", ended))
-        if loading:
-            self._false_starts += 1
-            if self._false_starts > 2:
-                raise UserError(f"a worker process cannot import its verifiers: {ended}. It wrote: {complaints}")
-
-    def _discard(self, worker: Worker) -> None:
-        """Kill a worker; the calls it has not begun go to others."""
-        self._queue.extendleft(reversed(worker.calls))
-        worker.calls.clear()
-        self._workers.remove(worker)
-        self._selector.unregister(worker.socket)
-        worker.kill()
-        self._ended.append(worker.process)
-
-    def _resolve(self, call: Call, outcome: Outcome) -> None:
-        call.outcome = call.outcome or outcome
-        if outcome.failure or not (self._queue or any(worker.calls for worker in self._workers)):
-            with self._changed:
-                self._changed.notify_all()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import re
 
+from ._marked import marked_answer
+
 DECORATION = re.compile(r"\\(?:text|textbf|mathrm|mathbf|bf|rm)\b|\\[()\[\],;! ]|[*_`${}]")
 INTRODUCTION = re.compile(
     r"^(?:(?:the|correct|best|final|option|choice|answer|is|so|thus|hence|therefore)\b[\s:,]*)*", re.IGNORECASE
@@ -71,20 +73,3 @@ def _letter(segment: str) -> str | None:
     letter = next(filter(None, leading.groups())).upper()
     rivals = {next(filter(None, rival.groups())).upper() for rival in RIVAL.finditer(text[leading.end() :])}
     return letter if rivals <= {letter} else None
-
-
-def marked_answer(response: str) -> str | None:
-    r"""Content of the last `<answer>` tag, else of the last balanced `\boxed{}`; None where there is neither."""
-    end = response.rfind("</answer>")
-    start = response.rfind("<answer>", 0, max(end, 0))
-    tagged = response[start + len("<answer>") : end] if start >= 0 else None
-    box: tuple[int, int] | None = None
-    open_braces: list[int | None] = []  # for each open brace, where its box's content starts; None: a plain brace
-    text = response if tagged is None else tagged
-    for brace in re.finditer(r"\\[{}]|\\f?boxed\s*\{|[{}]", text):
-        if brace[0] == "}" and open_braces:
-            content = open_braces.pop()
-            box = box if content is None else (content, brace.start())
-        elif brace[0].endswith("{") and brace[0] != r"\{":
-            open_braces.append(brace.end() if brace[0].startswith("\\") else None)
-    return tagged if box is None else text[box[0] : box[1]]

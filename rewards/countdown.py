@@ -22,6 +22,8 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+from ._marked import marked_answer
+
 OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 SPELLINGS = {
     **dict.fromkeys(("\\times", "\\cdot", "\\ast", "\u00d7", "\u00b7"), "*"),
@@ -88,20 +90,3 @@ def _evaluate(node: ast.expr) -> tuple[list[int], Fraction]:
             (used_left, x), (used_right, y) = _evaluate(left), _evaluate(right)
             return used_left + used_right, OPERATORS[type(op)](x, y)
     raise ValueError(f"{type(node).__name__} is not arithmetic")
-
-
-def marked_answer(response: str) -> str | None:
-    r"""Content of the last `<answer>` tag, else of the last balanced `\boxed{}`; None where there is neither."""
-    end = response.rfind("</answer>")
-    start = response.rfind("<answer>", 0, max(end, 0))
-    tagged = response[start + len("<answer>") : end] if start >= 0 else None
-    box: tuple[int, int] | None = None
-    open_braces: list[int | None] = []  # for each open brace, where its box's content starts; None: a plain brace
-    text = response if tagged is None else tagged
-    for brace in re.finditer(r"\\[{}]|\\f?boxed\s*\{|[{}]", text):
-        if brace[0] == "}" and open_braces:
-            content = open_braces.pop()
-            box = box if content is None else (content, brace.start())
-        elif brace[0].endswith("{") and brace[0] != r"\{":
-            open_braces.append(brace.end() if brace[0].startswith("\\") else None)
-    return tagged if box is None else text[box[0] : box[1]]

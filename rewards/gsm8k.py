@@ -18,6 +18,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from ._marked import marked_answer
+
 NUMBER = re.compile(
     r"(?:(?P<sign>(?<![\w)\]}%])[-\u2212]\\?\$?|\\?\$[-\u2212])|\\?\$)?(?<![A-Za-z0-9_])"
     r"(?P<number>(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
@@ -59,20 +61,3 @@ def _value(match: re.Match) -> Fraction | None:
         return None
     value = Fraction(number) / int(divisor)
     return -value if match["sign"] else value
-
-
-def marked_answer(response: str) -> str | None:
-    r"""Content of the last `<answer>` tag, else of the last balanced `\boxed{}`; None where there is neither."""
-    end = response.rfind("</answer>")
-    start = response.rfind("<answer>", 0, max(end, 0))
-    tagged = response[start + len("<answer>") : end] if start >= 0 else None
-    box: tuple[int, int] | None = None
-    open_braces: list[int | None] = []  # for each open brace, where its box's content starts; None: a plain brace
-    text = response if tagged is None else tagged
-    for brace in re.finditer(r"\\[{}]|\\f?boxed\s*\{|[{}]", text):
-        if brace[0] == "}" and open_braces:
-            content = open_braces.pop()
-            box = box if content is None else (content, brace.start())
-        elif brace[0].endswith("{") and brace[0] != r"\{":
-            open_braces.append(brace.end() if brace[0].startswith("\\") else None)
-    return tagged if box is None else text[box[0] : box[1]]

@@ -15,6 +15,10 @@ from grpo.plugins import load
 
 reward = load("math_answer", "rewards")
 math_answer = sys.modules[reward.__module__]
+spelling, numbers, reader, values, shapes, compare, finished = (
+    sys.modules[f"{math_answer.__package__}._math_{name}"]
+    for name in "text numbers reader values shapes compare finished".split()
+)
 
 LABELLED = [json.loads(line) for line in (Path(__file__).parent / "data" / "math_labelled.jsonl").open()]
 GOALS = {"boxed": (0.985, 0.003), "free": (0.97, 0.0), "hard": (0.85, 0.0)}
@@ -133,8 +137,8 @@ def test_boxes_gives_positions():
         (r"\{1 \text{ or } 2\}", "⦃1 , 2⦄"),
         (r"30^{\circ}", "30°"),
         ("x²", "x^{2}"),
-        ("2½", "(2+1/2)"),
-        ("1 4/5", "(1+4/5)"),
+        ("2½", r"2\frac{1}{2}"),
+        ("1 4/5", r"1\frac{4}{5}"),
         (r"0.1\overline{6}", "(15/90)"),
         ("0.333...", "(3/9)"),
         ("\u202e5\x00\ud800", "5"),
@@ -144,18 +148,18 @@ def test_boxes_gives_positions():
     ],
 )
 def test_clean(text, cleaned):
-    assert math_answer.clean(text) == cleaned
+    assert spelling.clean(text) == cleaned
 
 
 def test_squash():
-    assert math_answer.squash(r"\text{A, B} x^{2}") == "{A,B}x^2"
+    assert spelling.squash(r"\text{A, B} x^{2}") == "{A,B}x^2"
 
 
 # ------------------------------------------------------------------------------------------------------- compare
 
 
 def test_split_respects_brackets():
-    assert math_answer.split("(1,2), [3,4); x", ",;") == ["(1,2)", ",", "[3,4)", ";", "x"]
+    assert spelling.split("(1,2), [3,4); x", ",;") == ["(1,2)", ",", "[3,4)", ";", "x"]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +179,7 @@ def test_split_respects_brackets():
     ],
 )
 def test_shape(text, kind, parts):
-    assert math_answer.shape(text) == (kind, parts)
+    assert shapes.shape(text) == (kind, parts)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +197,7 @@ def test_shape(text, kind, parts):
     ],
 )
 def test_split_unit(text, number, units):
-    assert math_answer.split_unit(text) == (number, units)
+    assert values.split_unit(text) == (number, units)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +219,7 @@ def test_split_unit(text, number, units):
     ],
 )
 def test_value_is_exact_for_rationals(text, value):
-    assert math_answer.value(text) == value
+    assert reader.value(text) == value
 
 
 @pytest.mark.parametrize(
@@ -236,8 +240,8 @@ def test_value_is_exact_for_rationals(text, value):
     ],
 )
 def test_value_refuses_what_it_cannot_read_or_what_is_too_large(text):
-    with pytest.raises(math_answer.Unreadable):
-        math_answer.value(text)
+    with pytest.raises(numbers.Unreadable):
+        reader.value(text)
 
 
 @pytest.mark.parametrize(
@@ -260,8 +264,8 @@ def test_value_refuses_what_it_cannot_read_or_what_is_too_large(text):
     ],
 )
 def test_identical(a, b, same):
-    assert math_answer.identical(a, b) is same
-    assert math_answer.identical(b, a) is same
+    assert values.identical(a, b) is same
+    assert values.identical(b, a) is same
 
 
 @pytest.mark.parametrize(
@@ -309,6 +313,182 @@ def test_the_exact_path_imports_neither_sympy_nor_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ------------------------------------------------------------------------------------------------------ finished
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("47+385", "432"),
+        ("47 + 385", "432"),
+        ("385+47", "432"),
+        ("(47+385)", "432"),
+        ("x = 47+385", "432"),
+        ("47+385 = 385+47", "432"),
+        ("47+385, 385+47", "432"),
+        (r"\$47+385", "432"),
+        ("47+385 dollars", "432"),
+        (r"\text{The answer is } 47+385", "432"),
+        ("432+0", "432"),
+        ("1,000 - 1", "999"),
+        (r"2 \cdot 3", "6"),
+        ("2(3)", "6"),
+        ("(2)(3)", "6"),
+        (r"\frac{8+2}{2}", "5"),
+        ("123456*1000001", "123456123456"),
+        ("1.5e3+1", "1501"),
+        ("(0+1, 2)", "(1, 2)"),
+        ("0+1, 1+1", "1, 2"),
+    ],
+)
+def test_a_calculation_is_no_number(answer, gold):
+    assert compare.equal(answer, gold)
+    assert reward(boxed(answer), gold) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("47+385 = 432", "432"),
+        ("432 = 47+385", "432"),
+        (r"47+385 \approx 432", "432"),
+        (r"\frac{8}{2}", "4"),
+        ("8/2", "4"),
+        (r"-\frac{1}{2}", "-0.5"),
+        (r"1\frac{1}{2}", "1.5"),
+        ("1 1/2", "1.5"),
+        ("2½", "5/2"),
+        (r"50\%", "0.5"),
+        (r"1.5 \times 10^{3}", "1500"),
+        (r"1.5 \cdot 10^{-3}", "0.0015"),
+        ("10^5", "100000"),
+        ("1e3", "1000"),
+        ("2 million", "2000000"),
+        ("5!", "120"),
+        (r"\binom{5}{2}", "10"),
+        (r"\sqrt{9}", "3"),
+        (r"5 \text{ m}^2", "5"),
+        (r"3\sqrt{2}", r"\sqrt{18}"),
+        (r"1+\sqrt{2}", r"\sqrt{2}+1"),
+        ("x + 1 + 1", "x + 2"),
+        ("1024", "2^{10}"),
+        ("4^5", "2^{10}"),
+        ("2^{20}", "1048576"),
+        ("2^{30}-1", "1073741823"),
+        ("2+3", "3+2"),
+        ("2^{10}", "1024"),
+        (r"\frac{1}{2}+\frac{1}{3}", r"\frac{5}{6}"),
+        ("(x, y) = (1, 2)", "(1, 2)"),
+        (r"y = \frac{3}{4}x - 3", "3x - 4y = 12"),
+        (r"3 \pm 2", "1, 5"),
+        ("-(5)", "-5"),
+    ],
+)
+def test_a_value_is_a_number_however_it_is_written(answer, gold):
+    assert reward(boxed(answer), gold) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("47+385", 0.0),
+        ("47+385=", 0.0),
+        ("The answer is 47+385.", 0.0),
+        ("47+385=432", 1.0),
+        ("The sum of 47 and 385 is 432.", 1.0),
+    ],
+)
+def test_a_calculation_without_a_box_is_no_number(response, expected):
+    assert reward(response, "432", prompt="47+385=") == reward(response, "432") == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "gold", "expected"),
+    [
+        ("Expand $(x+1)^2$.", "(x+1)^2", "x^2+2x+1", 0.0),
+        ("Expand $(x+1)^2$.", "x^2+1+2x", "x^2+2x+1", 1.0),
+        (r"Simplify \(\sqrt{18}\).", r"\sqrt{18}", r"3\sqrt{2}", 0.0),
+        (r"Let $a = \sqrt{9}$. Find $a$.", r"\sqrt{9}", "3", 0.0),
+        (r"Let $a = \sqrt{9}$. Find $a$.", r"a = \sqrt{9}", "3", 0.0),
+        (r"Compute $\dfrac{8}{2}$.", r"\frac 82", "4", 0.0),
+        (r"Which is larger, $\frac{1}{2}$ or $0.3$?", r"\frac12", "0.5", 1.0),
+        ("Write $2x - y + 3 = 0$ in slope-intercept form.", "2x - y + 3 = 0", "y = 2x + 3", 0.0),
+        ("Is $12x$ even?", "2x", r"x \cdot 2", 1.0),
+        ("How many primes are in $(1, 2)$?", "(1, 2)", "(1, 2)", 1.0),
+        ("What is 2^10?", "2^{10}", "1024", 0.0),
+        ("How many subsets has a set of 10 elements?", "2^{10}", "1024", 1.0),
+        ("How many subsets has a pair of sets of 10 elements, not 2?", "2^{20}", "1048576", 1.0),
+        ("What is 2^30 - 1?", "2^{30} - 1", "1073741823", 1.0),
+        ("What is $2^{30} - 1$?", "2^{30} - 1", "1073741823", 0.0),
+        ("Add 1/2 and 1/3.", r"\frac{1}{3} + \frac{1}{2}", r"\frac{5}{6}", 0.0),
+        ("Divide 1,000 by 8.", "1000/8", "125", 0.0),
+        ("Divide 8 by 4 and by 2.", "8/4/2", "1", 0.0),
+        ("What is 47+385?", "(47+385)/1", "432", 0.0),
+        ("What is 47+385?", "47+385^1", "432", 0.0),
+        ("Line up 5 people.", "5!", "120", 1.0),
+        ("Take 50% of 3/2 cups.", r"\frac{3}{4}", "0.75", 1.0),
+        ([{"role": "user", "content": "Compute $5!$."}], "5!", "120", 0.0),
+        ([{"role": "user", "content": None}, "odd"], "5!", "120", 1.0),
+    ],
+)
+def test_a_formula_of_the_prompt_is_no_answer(prompt, answer, gold, expected):
+    assert reward(boxed(answer), gold, prompt=prompt) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("47+385", True),
+        ("(2)(3)", True),
+        ("5 - -3", True),
+        ("2^{3+4}", True),
+        (r"\sqrt{2+2}", True),
+        ("5 - 2^3", False),
+        ("2^3 * 5", False),
+        ("1/2 + 3", False),
+        ("3! + 2", False),
+        ("-5", False),
+        ("1.5 * 10^{3}", False),
+    ],
+)
+def test_arithmetic_is_of_integers_and_decimals(text, plain):
+    assert finished._is_arithmetic(text) is plain
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("47+385", ["+"]),
+        ("1-2*3", ["-", "*"]),
+        ("2(3)", ["*"]),
+        (r"\frac{8}{2}", []),
+        ("8/4/2", ["/"]),
+        ("1.5*10^{3}", []),
+        ("2*1.5*10^3", ["*"]),
+        ("-5", []),
+        ("(-5)", []),
+        ("f(3)", []),
+        ("x-coordinate", []),
+        (r"\text{m}^2", []),
+    ],
+)
+def test_operations(text, found):
+    assert finished.operations(text) == found
+
+
+@given(
+    st.integers(0, 9999), st.integers(0, 9999), st.sampled_from(["{}+{}", "{} + {}", r"{}\cdot{}", "{}({})", "{}-{}"])
+)
+@settings(deadline=None)
+def test_a_calculation_with_two_numbers_never_passes(a, b, form):
+    gold = a + b if "+" in form else a - b if "-" in form else a * b
+    assume(str(gold) != form.format(a, b))
+    assert reward(boxed(form.format(a, b)), str(gold)) == 0.0
+    if "+" in form:  # of text without a box that is no formula, `5(0)`, the last number may be read
+        assert reward(form.format(a, b), str(gold)) == 0.0
+    assert reward(boxed(f"{form.format(a, b)} = {gold}"), str(gold)) == 1.0
 
 
 # ------------------------------------------------------------------------------------------------------- hostile
@@ -470,7 +650,7 @@ expressions = st.recursive(
 @given(expressions, expressions)
 @settings(deadline=None)
 def test_symmetric(a, b):
-    assert reward(boxed(a), b) == reward(boxed(b), a)
+    assert compare.equal(a, b) == compare.equal(b, a)
 
 
 @given(expressions)

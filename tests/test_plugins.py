@@ -2,8 +2,12 @@
 
 import importlib.util
 import math
+import os
 import re
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 
 from grpo import plugins
 from grpo.errors import UserError
+from grpo.verifier_spec import load_verifier
 
 
 @pytest.fixture
@@ -80,6 +85,8 @@ def test_an_installed_module():
 def test_every_built_in_loads_without_the_package(monkeypatch):
     """The contract of the two folders: plain files that import nothing of grpo."""
     for kind, function in plugins.DEFAULT_FUNCTION.items():
+        for helper in plugins.folder(kind).glob("_*.py"):
+            assert not re.search(r"(import|from) grpo\b", helper.read_text()), helper
         for name in plugins.available(kind):
             source = (plugins.folder(kind) / f"{name}.py").read_text()
             assert f"def {function}(" in source, name
@@ -87,9 +94,11 @@ def test_every_built_in_loads_without_the_package(monkeypatch):
             assert importlib.util.find_spec(name) is None or name not in sys.stdlib_module_names, name
 
 
-def test_the_readme_lists_every_verifier():
-    listed = re.findall(r"^\| `(\w+)` \|", (plugins.folder("rewards") / "README.md").read_text(), re.MULTILINE)
-    assert set(plugins.available("rewards")) <= set(listed)
+def test_the_readme_lists_every_verifier_and_the_columns_it_needs():
+    section = (plugins.folder("rewards") / "README.md").read_text().partition("## What is here")[2]
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| (.*)\|$", section, re.MULTILINE)
+    needed = {name: load_verifier(name).missing(["max_response_tokens"]) for name in plugins.available("rewards")}
+    assert {name: re.findall(r"`(\w+)`", columns) for name, columns in rows} == needed
 
 
 def test_no_such_file(tmp_path):
@@ -138,3 +147,77 @@ def test_an_ingredient_is_a_row_of_a_table_or_a_function_of_ones_own(tmp_path):
         plugins.ingredient("c", table, "advantage")
     with pytest.raises(UserError, match="defines no function 'other'"):
         plugins.ingredient(f"{tmp_path}/mine.py:other", table, "advantage")
+
+
+def test_a_file_may_import_files_beside_it(tmp_path):
+    (tmp_path / "_helper.py").write_text("from . import _deeper\n\nx = _deeper.y / 2\n")
+    (tmp_path / "_deeper.py").write_text("y = 1.5\n")
+    (tmp_path / "mine.py").write_text("from ._helper import x\n\ndef reward(response):\n    return x\n")
+    (tmp_path / "my-second.v2.py").write_text("from .mine import reward, x\n\ndef strict(response):\n    return -x\n")
+    assert plugins.load(str(tmp_path / "mine.py"), "rewards")("") == 0.75
+    second = plugins.load(f"{tmp_path / 'my-second.v2.py'}:strict", "rewards")
+    assert second("") == -0.75
+    assert sys.modules[second.__module__].reward is plugins.load(str(tmp_path / "mine.py"), "rewards")
+
+
+def test_files_of_one_name_beside_two_plug_ins_are_two_modules(tmp_path):
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "_helper.py").write_text(f"x = {number}.0\n")
+        (folder / "mine.py").write_text("from ._helper import x\n\ndef reward(response):\n    return x\n")
+    found = [plugins.load(str(tmp_path / number / "mine.py"), "rewards")("") for number in ("1", "2", "1")]
+    assert found == [1.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("line", ["1 / 0", "raise SystemExit"])
+def test_a_failing_import_leaves_no_module(tmp_path, line):
+    before = set(sys.modules)
+    (tmp_path / "_helper.py").write_text("x = 1.0\n")
+    (tmp_path / "mine.py").write_text(f"from . import _helper\n{line}\n")
+    with pytest.raises((UserError, SystemExit)):
+        plugins.load(str(tmp_path / "mine.py"), "rewards")
+    assert not [name for name in set(sys.modules) - before if "." in name]
+    (tmp_path / "_helper.py").write_text("x = 'mended'\n")
+    (tmp_path / "mine.py").write_text("from . import _helper\n\ndef reward(response):\n    return _helper.x\n")
+    assert plugins.load(str(tmp_path / "mine.py"), "rewards")("") == "mended"
+
+
+def test_files_beside_it_are_no_plug_ins(tmp_path, monkeypatch):
+    for name in ("mine.py", "_helper.py"):
+        (tmp_path / name).write_text("def reward(response):\n    return 1.0\n")
+    monkeypatch.setattr(plugins, "folder", lambda kind: tmp_path)
+    assert plugins.available("rewards") == ["mine"]
+    with pytest.raises(UserError, match="'_helper' is neither a built-in"):
+        plugins.load("_helper", "rewards")
+
+
+def test_built_ins_load_from_within_the_package_as_in_a_wheel(tmp_path):
+    """The wheel holds `rewards/` and `data/` inside `grpo/` (pyproject.toml)."""
+    source = Path(plugins.__file__).parent
+    (tmp_path / "grpo").mkdir()
+    for name in ("__init__.py", "errors.py", "plugins.py"):
+        shutil.copy(source / name, tmp_path / "grpo")
+    for kind in plugins.DEFAULT_FUNCTION:
+        shutil.copytree(plugins.folder(kind), tmp_path / "grpo" / kind, ignore=shutil.ignore_patterns("__pycache__"))
+    script = (
+        "from grpo import plugins\n"
+        "for kind in plugins.DEFAULT_FUNCTION:\n"
+        "    for name in plugins.available(kind):\n"
+        "        print(plugins.load(name, kind).__code__.co_filename)\n"
+    )
+    command = [sys.executable, "-P", "-c", script]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    expected = [
+        str(tmp_path / "grpo" / kind / f"{name}.py")
+        for kind in plugins.DEFAULT_FUNCTION
+        for name in plugins.available(kind)
+    ]
+    assert done.stdout.split() == expected

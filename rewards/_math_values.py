@@ -1,0 +1,169 @@
+r"""Scalars: an answer's unit, the base it is written in, and whether two of them have the same value.
+
+    split_unit(r"5\text{ cm}^2")      -> ("5", ["2", "cm"])
+    same_value("30 minutes", "30")    -> True: a missing unit is forgiven, a wrong one is not
+    identical("(x+1)^2", "x^2+2x+1")  -> True: equal at pseudo-random points (the Schwartz-Zippel test)
+
+All of them read what `_math_text.clean` has cleaned.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Any
+
+from ._math_fallback import agreed_by_math_verify
+from ._math_numbers import Unreadable, mp, near
+from ._math_reader import Reader, value
+from ._math_text import FUNCTIONS
+
+UNITS = {
+    word: line.split()[0]
+    for line in """cm centimeter centimetre|m meter metre|mm millimeter millimetre|km kilometer kilometre|in inch inche
+    ft foot feet|yd yard|mi mile|s sec second|min minute|h hr hour|day|week|month|year|g gram gm|kg kilogram|lb pound
+    oz ounce|l liter litre|ml milliliter millilitre|gal gallon|dollar usd buck ¤|cent ¢|° degree deg|rad radian|am|pm
+    mph|kph|hz|j|n|w|v|k|c|2 square sq squared|3 cubic cu cubed|/ per|%|unit""".replace("\n", "|").split("|")
+    for word in line.split()
+}
+UNIT = r"\\text\s*\{(?:[^{}\d^]|\^\s*\{?\s*-?\d\s*\}?)*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?)?"
+TAIL = re.compile(
+    rf"[\s/*]*((?<!\s)°\s*[CF](?![A-Za-z])|[°%'¢¤]|{UNIT}|\\frac\s*\{{\s*{UNIT}\s*\}}\s*\{{\s*{UNIT}\s*\}})\.?$"
+)
+PLAIN_TAIL = re.compile(r"(?<=[\d)}°%π])(\s*)([A-Za-z][A-Za-z ./]*?)((?:\s*\^\s*\{?-?\d\}?)?)\.?$")
+BASED = re.compile(
+    r"(-?)\(?([0-9A-F.]+)\)?\s*"
+    r"(?:_\s*\{?\s*(?:\\text\s*\{)?\s*(\d+|two|three|four|five|six|seven|eight|nine|ten)\}?\s*\}?)?"
+)
+DECIMAL = re.compile(r"[-+]?(\d*)\.(\d+)")
+
+
+def same_value(answer: str, gold: str) -> bool:
+    """Whether two scalars are the same number or expression, in units that do not contradict each other."""
+    (text, unit), (target, wanted) = split_unit(answer), split_unit(gold)
+    if not text or not target:
+        return False
+    percent, wanted_percent = "%" in unit, "%" in wanted
+    if unit and wanted and "?" not in unit + wanted and unit != wanted:
+        return False
+    if _same_base(text, target):
+        return True
+    if "_" in text + target and BASED.fullmatch(text) and BASED.fullmatch(target):
+        return False
+    return identical(text, target) or (
+        percent != wanted_percent
+        and identical(*(f"({s})/100" if p else s for s, p in ((text, percent), (target, wanted_percent))))
+    )
+
+
+def split_unit(text: str) -> tuple[str, list[str]]:
+    r"""`¤18.90` -> (`18.90`, [`dollar`]); `5\text{ cm}^2` -> (`5`, [`2`, `cm`]); an unknown unit is `?`."""
+    text, units = text.strip(), []
+    if text[:1] in "¤" or text[:2] == "-¤":
+        text, units = text.replace("¤", "", 1).strip(), ["dollar"]
+    angle = re.search(r"\\?(?:sin|cos|tan|cot|sec|csc)", text)
+    while (tail := TAIL.search(text)) and len(units) < 8:
+        rest, written = text[: tail.start()].strip(), tail[1]
+        if not rest or (angle and written == "°") or re.search(r"\b(?:not|or|least|most|than|no)\b", written):
+            break
+        units += _units(written)
+        text = rest
+    if tail := PLAIN_TAIL.search(text):
+        names = _units(tail[2])
+        long = all(len(word) > 2 and word.lower() not in FUNCTIONS for word in re.findall(r"[A-Za-z]+", tail[2]))
+        if (tail[1] and long) or (len(tail[2]) > 1 and "?" not in names):
+            units += _units(tail[2] + tail[3])
+            text = text[: tail.start()].strip()
+    return text, sorted(units)
+
+
+def _units(text: str) -> list[str]:
+    """Units by their short names, powers as numbers; `?` for a word that is not in the table."""
+    words = re.findall(r"[a-z]+|-?\d|[°%¢¤/]", re.sub(r"\\text|\\frac|\.", "", text).lower())
+    known = [UNITS.get(word) or UNITS.get(word.rstrip("s"), word if word[-1].isdigit() else "?") for word in words]
+    return [unit for unit in known if unit != "unit"]
+
+
+def _same_base(answer: str, gold: str) -> bool:
+    """`2516_8`, `(2516)_{8}` and, with the base left out, `2516`."""
+    a, g = BASED.fullmatch(answer), BASED.fullmatch(gold)
+    return bool(
+        a and g and (a[1], a[2].lstrip("0")) == (g[1], g[2].lstrip("0")) and (a[3] == g[3] or not a[3] or not g[3])
+    )
+
+
+def identical(answer: str, gold: str) -> bool:
+    """Whether two expressions have the same value, at every point where they have names."""
+    try:
+        first, a = _examined(answer)
+        second, g = _examined(gold)
+    except Unreadable:
+        return agreed_by_math_verify(answer, gold)
+    except ZeroDivisionError:
+        return False
+    if not first.named and not second.named:
+        return near(a, g) or _rounded(answer, a, g) or _rounded(gold, g, a)
+    if first.named != second.named and not (first.named & second.named):
+        return False
+    points = [*range(10, 20)] if first.discrete or second.discrete else [0, 1, 2]
+    points += [20, 21] if first.absolute != second.absolute else []
+    seen = 0
+    for point in points:
+        try:
+            if not near(value(answer, point), value(gold, point)):
+                return False
+            seen += 1
+        except ZeroDivisionError:
+            continue
+        except Unreadable:
+            if not first.discrete:
+                return False
+    return seen > 1
+
+
+def _examined(text: str) -> tuple[Reader, Any]:
+    """What has been seen in an expression, and its value at the first point at which it has one."""
+    for point in (0, *range(10, 16)):
+        reader = Reader(text, point)
+        try:
+            return reader, reader.read()
+        except Unreadable:
+            if not reader.discrete or point == 15:
+                raise
+        except ZeroDivisionError:
+            if not reader.named or point == 15:
+                raise
+    raise Unreadable(text)
+
+
+def _rounded(text: str, decimal: Any, exact: Any) -> bool:
+    """Whether `text` is a long decimal that agrees with a number which no decimal can equal, to its last digit."""
+    digits = DECIMAL.fullmatch(text.strip().rstrip("….").strip())
+    if not digits or not isinstance(decimal, Fraction):
+        return False
+    terminating = isinstance(exact, Fraction) and not _reduced(exact.denominator)
+    needed = 5 if isinstance(exact, Fraction) else 7
+    if terminating or len((digits[1] + digits[2]).lstrip("0")) < needed:
+        return False
+    if mp().im(exact) != 0:
+        return False
+    missing = (mp().re(exact) - decimal) * (1 if decimal > 0 else -1) * 10 ** len(digits[2])
+    return bool(-0.5 <= missing < 1)  # rounded, or cut off
+
+
+def _reduced(denominator: int) -> bool:
+    """Whether the denominator has a prime factor other than 2 and 5."""
+    for prime in (2, 5):
+        while denominator % prime == 0:
+            denominator //= prime
+    return denominator > 1
+
+
+def has_names(text: str) -> bool:
+    """Whether a cleaned expression contains a variable; unreadable text counts as having one."""
+    reader = Reader(split_unit(text)[0], 0)
+    try:
+        reader.read()
+    except (Unreadable, ZeroDivisionError):
+        return True
+    return bool(reader.named - {"∞"})
