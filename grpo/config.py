@@ -197,6 +197,8 @@ class Config:
     """Continue the run --name from its latest checkpoint, bit for bit."""
     log_samples: int = 2
     """Whole responses written a step, with their rewards."""
+    save_rollouts: bool = False
+    """Write each step's responses and rewards to runs/NAME/rollouts, for python -m grpo.replay."""
     wandb: str = "auto"
     """online, offline, off, auto (online where an account is configured, else offline)."""
     wandb_project: str = "grpo"

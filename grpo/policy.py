@@ -77,10 +77,25 @@ class Policy:
         return _logprobs(self.model, batch, temperature or self.temperature, self.micro_batch_tokens)
 
     def update(self, batch: Batch, loss_function: LossFunction) -> dict[str, float]:
-        """One optimizer step on a whole optimizer batch, accumulated over micro-batches.
+        """One optimizer step on a whole optimizer batch. Returns what it measured, as `policy/...` metrics."""
+        metrics = self.backward(batch, loss_function)
+        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        learning_rate = self.schedule.get_last_lr()[0]
+        if not torch.isfinite(grad_norm):
+            raise FloatingPointError(
+                f"the gradient is {grad_norm.item()}: the weights are left as they were. Lower --learning-rate, and "
+                "look at the last rows of metrics.jsonl for a loss, KL or gap that ran away."
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        return {**metrics, "policy/grad_norm": grad_norm.item(), "policy/learning_rate": learning_rate}
 
-        The gradient is that of `(weights * token_loss).sum()` over the batch, whatever the micro-batches: the weights
-        were computed over the whole. Returns what the update measured, as `policy/...` metrics.
+    def backward(self, batch: Batch, loss_function: LossFunction) -> dict[str, float]:
+        """Add a whole optimizer batch's gradient to the parameters', accumulated over micro-batches.
+
+        It is that of `(weights * token_loss).sum()` over the batch, whatever the micro-batches: the weights were
+        computed over the whole. Returns what was measured, as `policy/...` metrics.
         """
         sums: dict[str, float] = {}
         for rows in micro_batches(batch, self.micro_batch_tokens):
@@ -96,20 +111,9 @@ class Policy:
             loss.backward()
             for name, value in _measure(part, token, logprobs.detach(), entropy.detach(), loss.detach()).items():
                 sums[name] = sums.get(name, 0.0) + value
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        learning_rate = self.schedule.get_last_lr()[0]
-        if not torch.isfinite(grad_norm):
-            raise FloatingPointError(
-                f"the gradient is {grad_norm.item()}: the weights are left as they were. Lower --learning-rate, and "
-                "look at the last rows of metrics.jsonl for a loss, KL or gap that ran away."
-            )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
         tokens = max(1.0, sums.pop("tokens"))
         summed = ("policy/loss", "policy/surrogate")
-        metrics = {name: value if name in summed else value / tokens for name, value in sums.items()}
-        return {**metrics, "policy/grad_norm": grad_norm.item(), "policy/learning_rate": learning_rate}
+        return {name: value if name in summed else value / tokens for name, value in sums.items()}
 
 
 class Reference:

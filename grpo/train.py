@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import transformers
 from torch import Tensor
 
+from grpo.advantages import Advantage
 from grpo.batching import collate, optimizer_batches
 from grpo.checkpoint import save_checkpoint, save_model
 from grpo.config import Config, parse
@@ -17,11 +19,12 @@ from grpo.evaluate import evaluate
 from grpo.kl import KLCoefficient, response_kl
 from grpo.logger import summary, whole_samples
 from grpo.losses import Bounds, TokenLoss, policy_token_loss
-from grpo.metrics import Metrics, Stopwatch, step_metrics, truncated
+from grpo.metrics import Metrics, Stopwatch, correct, step_metrics, truncated
 from grpo.parts import Parts, make_parts
 from grpo.problems import draw
-from grpo.records import Batch
+from grpo.records import Batch, Group, Rewards
 from grpo.refill import Scored, refill
+from grpo.rollouts import SETTINGS, Recording, save_rollouts
 from grpo.sync import SyncError
 
 
@@ -40,6 +43,7 @@ def train(config: Config, parts: Parts) -> None:
             again = partial(generate_and_verify, config, parts, watch, step)
             scored, refills = refill(scored, again, config.dynamic_sampling)
         groups, rewards, total = scored
+        record(config, parts, step, groups, rewards)
 
         with watch("update"):
             batch = collate(groups, parts.tokenizer.pad_token_id, mask_truncated=config.truncated == "mask")
@@ -47,11 +51,7 @@ def train(config: Config, parts: Parts) -> None:
                 batch = replace(batch, old_logprobs=policy.logprobs(batch))
             if reference is not None:
                 batch = replace(batch, ref_logprobs=reference.logprobs(batch))
-            if config.kl_in == "reward":
-                kl = response_kl(batch.old_logprobs, batch.ref_logprobs, batch.mask)
-                total = total - kl_coef.value * kl.reshape(total.shape)
-            advantages = parts.advantage(total)  # 3. how much better is a response than its group? [P, G]
-            batch = replace(batch, advantages=advantages.flatten().float())
+            batch, total = compare(batch, total, config, parts.advantage, kl_coef)  # 3. better than its group? [P, G]
             aggregate = partial(parts.aggregation, constant=config.loss_constant)
             cut = optimizer_batches(
                 batch, config.updates_per_step, config.epochs_per_step, aggregate, step_seed(config, step)
@@ -64,7 +64,9 @@ def train(config: Config, parts: Parts) -> None:
         row |= {"policy/sync_gap": gap, "policy/kl_coef": kl_coef.value, "group/refills": refills}
         kl_coef.update(row["policy/kl"] or 0.0)
         row |= held_out_metrics(config, parts, step)
-        parts.logger.log(row, whole_samples(step, groups, rewards, total, advantages, config.log_samples))
+        parts.logger.log(
+            row, whole_samples(step, groups, rewards, total, batch.advantages.view_as(total), config.log_samples)
+        )
         if config.save_every and step % config.save_every == 0:
             save_checkpoint(config.run_folder, step, policy, parts.tokenizer, kl_coef)
 
@@ -86,9 +88,42 @@ def generate_and_verify(config: Config, parts: Parts, watch: Stopwatch, step: in
         )
     with watch("verify"):
         rewards = parts.verifiers(groups)
-    cut = truncated(groups)
-    total = rewards.total.masked_fill(cut, 0.0) if config.truncated == "zero" else rewards.total
-    return groups, rewards, total
+    return groups, rewards, credited(rewards.total, groups, config)
+
+
+def credited(total: Tensor, groups: Sequence[Group], config: Config) -> Tensor:
+    """[P, G]: the verifiers' total, with 0 for truncated responses where `--truncated zero` says so."""
+    return total.masked_fill(truncated(groups), 0.0) if config.truncated == "zero" else total
+
+
+def record(config: Config, parts: Parts, step: int, groups: list[Group], rewards: Rewards) -> None:
+    """With --save-rollouts: the step's rollouts as a file, before the policy that sampled them is updated."""
+    if config.save_rollouts:
+        batch = collate(groups, parts.tokenizer.pad_token_id)  # nothing masked, whatever --truncated says
+        settings = {name: getattr(config, name) for name in SETTINGS}
+        save_rollouts(
+            config.run_folder / "rollouts" / f"step-{step:06d}.pt",
+            Recording(
+                groups,
+                rewards.total,
+                correct(rewards),
+                old_logprobs=parts.policy.logprobs(batch)[batch.mask],
+                settings=settings | ({"model": None} if config.embedded else {}),
+            ),
+        )
+
+
+def compare(
+    batch: Batch, total: Tensor, config: Config, advantage: Advantage, kl_coef: KLCoefficient
+) -> tuple[Batch, Tensor]:
+    """How much better is a response than its group? The batch with advantages, and the rewards [P, G] they compare.
+
+    These are `total`, less the KL of the response where `--kl-in reward` puts it there.
+    """
+    if config.kl_in == "reward":
+        kl = response_kl(batch.old_logprobs, batch.ref_logprobs, batch.mask)
+        total = total - kl_coef.value * kl.reshape(total.shape)
+    return replace(batch, advantages=advantage(total).flatten().float()), total
 
 
 def loss(part: Batch, logprobs: Tensor, entropy: Tensor, config: Config, kl_coef: KLCoefficient) -> TokenLoss:

@@ -54,6 +54,11 @@ class Call:
         self.name, self.payload, self.outcome = name, payload, None
 
 
+LULL = 0.1
+"""Seconds between two rounds of the pool's thread while nobody waits. Each round costs the engine's loop a switch of
+threads, and each message to a worker a core that the engine was about to use: few rounds of many calls are cheaper."""
+
+
 class Pool:
     """Worker processes around one queue of calls, and the thread that feeds, watches, kills and replaces them.
 
@@ -84,6 +89,8 @@ class Pool:
         self._selector = selectors.DefaultSelector()
         self._bell, self._ear = socket.socketpair()
         self._selector.register(self._ear, selectors.EVENT_READ)
+        self.awaited = threading.Event()
+        """Set while somebody waits for the results; else the thread takes its time, and leaves the main thread its."""
         self._thread = threading.Thread(target=self._dispatch, name="verifiers", daemon=True)
         self._thread.start()
 
@@ -111,6 +118,7 @@ class Pool:
             while not self._closed:
                 self._fill()
                 self._feed()
+                self.awaited.wait(LULL)
                 for key, events in self._selector.select(self._patience()):
                     self._hear(key.data, events) if key.data else self._heard_bell()
                 self._enforce()

@@ -185,7 +185,7 @@ class _Ground:
 def _isolate(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the trainer, which ends the workers
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(5)  # generation goes first
+    os.nice(10)  # generation goes first
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with the trainer, however it dies
         with contextlib.suppress(OSError):  # some containers mount /proc read-only

@@ -200,8 +200,14 @@ class Verifiers:
             hopeless = any(sum(bool(o and o.failure) for o in row) > bearable for row in done)
             return hopeless or all(o is not None for row in done for o in row)
 
-        with self._changed:
-            self._changed.wait_for(settled)
+        for pool in self._pools.values():
+            pool.awaited.set()
+        try:
+            with self._changed:
+                self._changed.wait_for(settled)
+        finally:
+            for pool in self._pools.values():
+                pool.awaited.clear()
         for pool in self._pools.values():
             if pool.fatal:
                 raise pool.fatal

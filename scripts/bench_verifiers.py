@@ -1,12 +1,12 @@
 """What verification costs a step of the embedded default, and math_answer's speed against plain math-verify's.
 
     python scripts/bench_verifiers.py                   about three minutes on two cores
-    python scripts/bench_verifiers.py --pairs 0         the speed alone
+    python scripts/bench_verifiers.py --rounds 0        the speed alone
 
-The real generate phase with vLLM, twice from the same weights and seeds: once with verification submitted while
-responses are generated and then waited for, once without; the order alternates from pair to pair. The load is
-math_answer and a verifier that parses and verifies every response with math-verify. An update follows each pair, so
-that the policy learns as in a run, and tells how long a step is.
+The real generate phase with vLLM from the same weights and seeds under three loads, whose order rotates from round to
+round: no verification; math_answer, submitted while responses are generated and then waited for; and the same with a
+verifier beside it that parses and verifies every response with math-verify. An update follows each round, so that the
+policy learns as in a run, and tells how long a step is.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,10 +31,10 @@ ROOT = Path(__file__).resolve().parent.parent
 class Options:
     """Measure what verification costs."""
 
-    pairs: int = 20
-    """Pairs of generate phases, with and without verification."""
+    rounds: int = 20
+    """Rounds of generate phases, one under each load; 0: the speed alone."""
     warm_up: int = 3
-    """Pairs before these that are not counted."""
+    """Rounds before these that are not counted."""
     labelled: Path = ROOT / "tests" / "data" / "math_labelled.jsonl"
     """Labelled responses for the speed in one process."""
 
@@ -51,69 +52,74 @@ def math_verify_reward(response: str, answer: str) -> float:
     return float(verify(gold, found, timeout_seconds=None))
 
 
+LOADS = {
+    "none": (),
+    "math_answer": ("math_answer",),
+    "math-verify on every response": ("math_answer", f"{__file__}:math_verify_reward"),
+}
+"""Name -> verifiers that run while responses are generated."""
+
+
 def overlap(options: Options, folder: Path) -> list[str]:
     """Lines on what verification adds to a step."""
     import transformers
 
     from grpo.config import parse
     from grpo.parts import make_parts
+    from grpo.verifiers import Verifiers
 
     transformers.utils.logging.disable_progress_bar()
-    rewards = ["math_answer", f"{__file__}:math_verify_reward"]
-    config = parse(["--reward", *rewards, "--engine", "vllm", "--runs-dir", str(folder), "--wandb", "off"])
-    with make_parts(config) as parts:
-        measured = [pair(config, parts, number) for number in range(1, options.warm_up + options.pairs + 1)]
-    with_it, without, rest, waited = zip(*measured[options.warm_up :], strict=True)
-    step = statistics.median(map(sum, zip(without, rest, strict=True)))
-    added = [a - b for a, b in zip(with_it, without, strict=True)]
-    return [
-        f"generate, with verification      {spread(with_it)}",
-        f"generate, without                {spread(without)}",
-        f"of it waiting for verification   {spread(waited)}",
-        f"added, pair by pair              {spread(added)}",
-        f"a step without it                {1000 * step:8.1f} ms",
-        f"added to a step: {statistics.median(added) / step:+.2%} by pairs, "
-        f"{(statistics.median(with_it) - statistics.median(without)) / step:+.2%} by medians",
-    ]
+    config = parse(["--engine", "vllm", "--runs-dir", str(folder), "--wandb", "off"])
+    with make_parts(config) as parts, ExitStack() as stack:
+        pools = {name: stack.enter_context(Verifiers(specs)) if specs else None for name, specs in LOADS.items()}
+        measured = [
+            one_round(config, parts, pools, number) for number in range(1, options.warm_up + options.rounds + 1)
+        ]
+    measured = measured[options.warm_up :]
+    step = statistics.median(seconds["none"] + rest for seconds, rest in measured)
+    lines = [f"a step without verification      {1000 * step:8.1f} ms"]
+    for name in LOADS:
+        phases = [seconds[name] for seconds, _ in measured]
+        added = [seconds[name] - seconds["none"] for seconds, _ in measured]
+        lines.append(
+            f"{name:32s} {spread(phases)}  adds {statistics.median(added) / step:+.2%} of a step by rounds, "
+            f"{(statistics.median(phases) - statistics.median(s['none'] for s, _ in measured)) / step:+.2%} by medians"
+        )
+    return lines
 
 
-def pair(config, parts, step: int) -> tuple[float, float, float, float]:
-    """Seconds of the generate phase with verification, without, of the rest of the step, and of waiting."""
-    from grpo.advantages import ADVANTAGES
+def one_round(config, parts, pools, step: int) -> tuple[dict[str, float], float]:
+    """Seconds of generating and verifying under each load, and of the rest of the step."""
     from grpo.batching import collate, optimizer_batches
-    from grpo.losses import AGGREGATIONS
     from grpo.problems import draw
     from grpo.train import loss, step_seed
 
     problems = draw(parts.problems, config.problems_per_step, step, config.seed)
-    seconds, waited, synced = {}, 0.0, 0.0
-    for verified in (True, False) if step % 2 else (False, True):
-        started = time.perf_counter()
+    seconds: dict[str, float] = {}
+    names = list(pools)
+    for name in names[step % len(names) :] + names[: step % len(names)]:
         parts.engine.sync(parts.policy)  # as before every step: the prefix cache is empty
-        generating = time.perf_counter()
+        started = time.perf_counter()
         groups = parts.engine.generate(
             problems,
             config.responses_per_problem,
             temperature=config.temperature,
             max_tokens=config.max_response_tokens,
             seed=step_seed(config, step),
-            on_response=parts.verifiers.submit if verified else None,
+            on_response=pools[name].submit if pools[name] else None,
         )
-        generated = time.perf_counter()
-        if verified:
-            rewards = parts.verifiers(groups)
-            waited = time.perf_counter() - generated
-        seconds[verified], synced = time.perf_counter() - generating, generating - started
+        if pools[name]:
+            rewards = pools[name](groups)
+        seconds[name] = time.perf_counter() - started
     started = time.perf_counter()
-    batch = collate(groups, ADVANTAGES[config.advantage](rewards.parts["math_answer"]), parts.tokenizer.pad_token_id)
-    if parts.reference is not None:
-        batch = replace(batch, ref_logprobs=parts.reference.logprobs(batch))
-    aggregate = partial(AGGREGATIONS[config.aggregation], constant=config.loss_constant)
-    for part in optimizer_batches(
-        batch, config.updates_per_step, config.epochs_per_step, aggregate, step_seed(config, step)
-    ):
-        parts.policy.update(part, partial(loss, config=config))
-    return seconds[True], seconds[False], time.perf_counter() - started + synced, waited
+    batch = collate(groups, parts.tokenizer.pad_token_id)
+    advantages = parts.advantage(rewards.parts["math_answer"])
+    batch = replace(batch, ref_logprobs=parts.reference.logprobs(batch), advantages=advantages.flatten())
+    aggregate = partial(parts.aggregation, constant=config.loss_constant)
+    for part in optimizer_batches(batch, 1, 1, aggregate, step_seed(config, step)):
+        parts.policy.update(part, partial(loss, config=config, kl_coef=parts.kl_coef))
+    parts.engine.sync(parts.policy)
+    return seconds, time.perf_counter() - started
 
 
 def spread(seconds: tuple[float, ...] | list[float]) -> str:
@@ -153,7 +159,7 @@ def timed(grade: Callable[[str, str], float], cases: list[tuple[str, str]]) -> f
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     print(*speed(options), sep="\n", flush=True)
-    if options.pairs:
+    if options.rounds:
         with tempfile.TemporaryDirectory() as folder:
             print(*overlap(options, Path(folder)), sep="\n")
 

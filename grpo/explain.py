@@ -1,0 +1,197 @@
+"""What the loss of an algorithm or two does to a batch, in words and a picture: `python -m grpo.explain grpo dr_grpo`.
+
+Weight of a token against the response's length, advantage against the group's accuracy, clip region, and KL; the curves
+come from the functions that train (curves.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import torch
+import tyro
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from grpo import curves
+from grpo.algorithms import ALGORITHMS, Algorithm
+from grpo.curves import Curves
+from grpo.errors import UserError
+from grpo.kl import KL_ESTIMATORS
+
+COLOURS = ("#0072b2", "#d55e00")
+KL_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+"""Okabe and Ito's palette, which the colour-blind can tell apart."""
+STYLES = (dict(linewidth=5.0, alpha=0.4), dict(linewidth=1.6))
+"""Of the first and the second algorithm: where their curves coincide, both are seen."""
+
+
+@dataclass
+class Options:
+    """Weight by length, advantage by accuracy, clip region and KL of one or two algorithms."""
+
+    algorithms: Annotated[tuple[str, ...], tyro.conf.Positional] = ("grpo", "dr_grpo")
+    """One or two rows of the algorithm table."""
+    responses: int = 8
+    """G: responses to a made-up problem."""
+    right: int = 2
+    """How many of them are right where weight is shown against length."""
+    max_response_tokens: int = 3000
+    """The longest response, and the constant C of the constant aggregation."""
+    out: Path = Path("explain.png")
+    """Picture to write."""
+
+
+def check(options: Options) -> dict[str, Algorithm]:
+    """The rows that were asked for. Raises: UserError."""
+    for name in options.algorithms:
+        if name not in ALGORITHMS:
+            raise UserError(f"There is no algorithm '{name}'. Name one or two of: {', '.join(ALGORITHMS)}.")
+    if len(set(options.algorithms)) not in (1, 2):
+        raise UserError(
+            f"{len(set(options.algorithms))} algorithms were named, and a picture shows one or two. "
+            f"There are: {', '.join(ALGORITHMS)}."
+        )
+    if not 0 < options.right < options.responses:
+        raise UserError(
+            f"--right {options.right} of --responses {options.responses}: a group with right and wrong answers has at "
+            "least one of each."
+        )
+    if options.max_response_tokens < 200:
+        raise UserError(f"--max-response-tokens {options.max_response_tokens} is too short a range: give 200 or more.")
+    return {name: ALGORITHMS[name] for name in options.algorithms}
+
+
+def length_grid(longest: int) -> tuple[Tensor, int, int]:
+    """Response lengths from a two-hundredth of the longest on, and the two, one ten times the other, to compare."""
+    short = longest // 30
+    spread = torch.logspace(0, 1, 40, base=200) * longest / 200
+    return torch.cat([spread.round().long(), torch.tensor([short, 10 * short, longest])]).unique(), short, 10 * short
+
+
+def report(rows: dict[str, Algorithm], options: Options, console: Console) -> None:
+    """A table and a sentence an algorithm on each of the four subjects."""
+    lengths, short, long = length_grid(options.max_response_tokens)
+    size = options.responses
+    weights = {
+        n: curves.token_weights(row, lengths, size, options.right, lengths[-1].item()) for n, row in rows.items()
+    }
+    at = [0, *(int((lengths == n).nonzero()) for n in (short, long)), len(lengths) - 1]
+    console.print(table("|advantage| * weight * B of a token", "tokens", [f"{lengths[i]:,}" for i in at], weights, at))
+    say(console, (curves.length_sentence(n, lengths, c, short, long) for n, c in weights.items()))
+
+    advantages = {n: curves.group_advantages(row, size) for n, row in rows.items()}
+    at = sorted({1, size // 2, size - 1})
+    console.print(table("advantage", "right in group", [f"{i} of {size}" for i in at], advantages, at))
+    say(console, (curves.accuracy_sentence(n, c) for n, c in advantages.items()))
+
+    ratios = torch.tensor([0.5, 0.9, 0.999, 1.0, 1.001, 1.1, 1.25, 2.0, 6.0], dtype=torch.float64)
+    pulls = {n: curves.surrogates(row, ratios)[1] for n, row in rows.items()}
+    at = list(range(len(ratios)))
+    console.print(table("pull on a token, advantage +1 or -1", "ratio", [f"{r:g}" for r in ratios], pulls, at))
+    say(console, (curves.clip_sentence(n, row) for n, row in rows.items()))
+
+    differences = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0])
+    made = Table("d", *KL_ESTIMATORS, title="KL at d = l - l_ref: value, pull", **TABLE)
+    values = [curves.kl_curves(name, differences) for name in KL_ESTIMATORS]
+    for i, d in enumerate(differences):
+        made.add_row(f"{d:+g}", *(f"{value[i]:.3g}, {pull[i]:+.3g}" for value, pull in values))
+    console.print(made)
+    say(console, (curves.kl_sentence(n, row) for n, row in rows.items()))
+
+
+TABLE = dict(title_justify="left", title_style="bold")
+
+
+def table(title: str, key: str, labels: list[str], shown: dict[str, Curves], at: list[int]) -> Table:
+    """Right and wrong answers of each algorithm at some points of its curves."""
+    made = Table(key, *(f"{name}, {kind}" for name in shown for kind in ("right", "wrong")), title=title, **TABLE)
+    for label, i in zip(labels, at, strict=True):
+        made.add_row(label, *(f"{values[i]:.3g}" for c in shown.values() for values in (c.right, c.wrong)))
+    return made
+
+
+def say(console: Console, sentences: Iterable[str]) -> None:
+    console.print("\n".join(sentences) + "\n", highlight=False, markup=False, soft_wrap=True)
+
+
+def draw(rows: dict[str, Algorithm], options: Options) -> None:
+    """Six panels: weight, advantage and surrogate; KL, its pull and the surrogate's pull."""
+    figure, ((by_length, by_accuracy, surrogate), (kl, kl_pull, surrogate_pull)) = plt.subplots(
+        2, 3, figsize=(13, 7.6), layout="constrained"
+    )
+    lengths, _, _ = length_grid(options.max_response_tokens)
+    accuracies = torch.arange(options.responses + 1) / options.responses
+    ratios = torch.cat([curves.ratio_grid(row) for row in rows.values()]).unique()
+    for row, colour, style in zip(rows.values(), COLOURS, STYLES, strict=False):
+        weights = curves.token_weights(row, lengths, options.responses, options.right, lengths[-1].item())
+        value, pull = curves.surrogates(row, ratios)
+        plot(by_length, lengths, weights, colour, style)
+        plot(by_accuracy, accuracies, curves.group_advantages(row, options.responses), colour, style | {"marker": "o"})
+        plot(surrogate, ratios, value, colour, style)
+        plot(surrogate_pull, ratios, pull, colour, style)
+    by_length.set(xscale="log", yscale="log", xlabel="response tokens", ylabel="|advantage| · weight · B")
+    by_length.set_title(f"weight of a token, {options.right} of {options.responses} right")
+    by_accuracy.set(xlabel="share of the group that is right", ylabel="advantage", title="advantage of an answer")
+    surrogate.set(xlabel="ratio to the sampling policy", ylabel="surrogate", title="what is maximised, advantage ±1")
+    surrogate_pull.set(xlabel="ratio to the sampling policy", ylabel="pull on log-probability")
+    surrogate_pull.set_title("its pull on the token")
+
+    differences = torch.linspace(-2, 2, 101)
+    for i, (name, colour) in enumerate(zip(KL_ESTIMATORS, KL_COLOURS, strict=True)):
+        users = [f"{n}: {row.kl_coef:g}" for n, row in rows.items() if row.kl_coef and row.kl_estimator == name]
+        label, width = " · ".join([name, *users]), 6.5 - 1.6 * i  # k2 and k3_ratio have the same pull
+        value, pull = curves.kl_curves(name, differences)
+        kl.plot(differences, value, color=colour, linewidth=width, label=label)
+        kl_pull.plot(differences, pull, color=colour, linewidth=width)
+    kl.set(xlabel="log-probability − the reference's", ylabel="value", title="KL estimators")
+    kl.legend(title="estimator · weight in use", frameon=False)
+    kl_pull.set(
+        xlabel="log-probability − the reference's", ylabel="pull on log-probability", title="their pull, weight 1"
+    )
+
+    for axis in figure.axes:
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    keys = [Line2D([], [], color=c, label=n, **s) for n, c, s in zip(rows, COLOURS, STYLES, strict=False)]
+    keys += [
+        Line2D([], [], color="black", linestyle=s, label=f"{k} answer") for k, s in (("right", "-"), ("wrong", "--"))
+    ]
+    figure.legend(handles=keys, loc="outside upper center", ncols=4, frameon=False, fontsize="large", handlelength=3)
+    figure.savefig(options.out, dpi=110)
+    plt.close(figure)
+
+
+def plot(axis: Axes, x: Tensor, shown: Curves, colour: str, style: dict) -> None:
+    """Right answers solid, wrong ones dashed; no point where a logarithm would have none."""
+    axis.plot(x, shown.right, color=colour, **style)
+    axis.plot(x, shown.wrong, color=colour, linestyle="--", **style)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command. Exit status: 0 done, 2 bad input."""
+    options = tyro.cli(Options, args=arguments, prog="python -m grpo.explain")
+    try:
+        rows = check(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    report(rows, options, Console())
+    draw(rows, options)
+    print(f"drawn: {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

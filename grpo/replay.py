@@ -1,0 +1,218 @@
+"""What each algorithm makes of the same rollouts: `python -m grpo.replay runs/NAME/rollouts/step-000001.pt`.
+
+A run writes such files with `--save-rollouts`. Advantages, loss and gradient come from the functions that train, on the
+whole batch as one update: the batch and the rewards are those of the run (its algorithm's penalties and dynamic
+sampling included), everything else of an algorithm is its row of the table. The frozen reference is the run's starting
+model. So is the model whose gradient is taken, unless --model names another, such as the checkpoint that sampled.
+
+P problems a step, G responses a problem, B = P * G sequences, T token positions (already shifted).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import transformers
+import tyro
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from grpo.advantages import ADVANTAGES
+from grpo.aggregations import AGGREGATIONS
+from grpo.algorithms import ALGORITHMS
+from grpo.batching import collate, optimizer_batches
+from grpo.config import Config, resolve
+from grpo.errors import UserError
+from grpo.kl import KLCoefficient
+from grpo.parts import make_policy
+from grpo.policy import Policy, Reference
+from grpo.pretrained import load_model, load_tokenizer
+from grpo.records import Batch
+from grpo.rollouts import Recording, load_rollouts
+from grpo.train import compare, credited, loss
+
+
+@dataclass
+class Options:
+    """Advantages, loss and gradient of several algorithms on the rollouts that a run has saved."""
+
+    rollouts: Annotated[Path, tyro.conf.Positional]
+    """File that a run wrote with --save-rollouts."""
+    algo: tuple[str, ...] = ("grpo", "dr_grpo", "dapo")
+    """Rows of the algorithm table."""
+    model: str | None = None
+    """Model whose gradient is taken, a folder or a hub name; unset: the one that the run started from."""
+    device: str = "auto"
+    """Where it is computed: auto, cpu, cuda."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off unless you trust its author."""
+    out: Path | None = None
+    """JSON file to write the figures and cosines to."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What one algorithm makes of the batch."""
+
+    figures: dict[str, float | None]
+    gradient: list[Tensor]
+    """Of the loss, on the CPU, in the order of the model's parameters; before the gradient clipping of a run."""
+
+
+def replay(recording: Recording, config: Config, policy: Policy, reference: Reference | None, pad_id: int) -> Replayed:
+    """The batch under one algorithm, as one update that is not made; the policy is left as it was."""
+    kl_coef = KLCoefficient(config.kl_coef)
+    batch = recorded_batch(recording, pad_id, mask_truncated=config.truncated == "mask")
+    if reference is not None:
+        batch = replace(batch, ref_logprobs=reference.logprobs(batch))
+    total = credited(recording.total, recording.groups, config)
+    batch, _ = compare(batch, total, config, ADVANTAGES[config.advantage], kl_coef)
+    aggregate = partial(AGGREGATIONS[config.aggregation], constant=config.loss_constant)
+    (batch,) = optimizer_batches(batch, updates=1, epochs=1, aggregate=aggregate, seed=0)
+
+    policy.train_entropy = config.entropy_coef > 0
+    metrics = policy.backward(batch, partial(loss, config=config, kl_coef=kl_coef))
+    parameters = list(policy.model.parameters())
+    gradient = [torch.zeros(p.shape) if p.grad is None else p.grad.cpu() for p in parameters]
+    policy.model.zero_grad(set_to_none=True)
+    pull = batch.advantages.abs()[:, None] * batch.weights
+    right = recording.correct.flatten()[:, None]
+    figures = {
+        "loss": metrics["policy/loss"],
+        "gradient norm": dot(gradient, gradient) ** 0.5,
+        "|advantage|": batch.advantages.abs().mean().item(),
+        "tokens clipped, share": metrics["policy/clip_low"] + metrics["policy/clip_high"],
+        "|advantage| * weight, right": mean(pull[batch.mask & right]),
+        "|advantage| * weight, wrong": mean(pull[batch.mask & ~right]),
+    }
+    return Replayed(figures, gradient)
+
+
+def recorded_batch(recording: Recording, pad_id: int, *, mask_truncated: bool = False) -> Batch:
+    """The batch with the log-probabilities of the policy that sampled it."""
+    response = collate(recording.groups, pad_id).mask
+    old = torch.zeros(response.shape).masked_scatter(response, recording.old_logprobs)
+    batch = collate(recording.groups, pad_id, mask_truncated=mask_truncated)
+    return replace(batch, old_logprobs=old * batch.mask)
+
+
+def cosines(replayed: dict[str, Replayed]) -> dict[str, dict[str, float | None]]:
+    """Cosine of every two gradients; None where one of them is zero and has no direction."""
+    norms = {name: one.figures["gradient norm"] for name, one in replayed.items()}
+
+    def cosine(a: str, b: str) -> float | None:
+        both = norms[a] * norms[b]
+        return dot(replayed[a].gradient, replayed[b].gradient) / both if both else None
+
+    return {a: {b: cosine(a, b) for b in replayed} for a in replayed}
+
+
+def dot(one: list[Tensor], other: list[Tensor]) -> float:
+    """Inner product of two gradients, in float64."""
+    return sum(torch.dot(a.flatten().double(), b.flatten().double()).item() for a, b in zip(one, other, strict=True))
+
+
+def mean(values: Tensor) -> float | None:
+    return values.mean().item() if values.numel() else None
+
+
+def configs(recording: Recording, options: Options) -> dict[str, Config]:
+    """Each algorithm's row with the run's settings. Raises: UserError for a name or a combination that won't do."""
+    if not options.algo:
+        raise UserError(f"--algo names no algorithm. It takes: {', '.join(ALGORITHMS)}.")
+    problems, responses = recording.total.shape
+    shared = Config(
+        **recording.settings,
+        problems_per_step=problems,
+        responses_per_problem=responses,
+        log_kl=False,
+        device=options.device,
+        trust_remote_code=options.trust_remote_code,
+    )
+    return {name: resolve(replace(shared, algo=name)) for name in options.algo}
+
+
+def load(recording: Recording, options: Options, config: Config) -> tuple[Policy, int]:
+    """The policy and its pad token. Raises: UserError where the model can't be loaded or has too few tokens."""
+    source = options.model or config.model
+    pad_id = load_tokenizer(source, trust_remote_code=options.trust_remote_code).pad_token_id
+    policy = make_policy(source, config)
+    known = policy.model.config.vocab_size
+    ids = (max((*g.problem.prompt_tokens, *r.tokens)) for g in recording.groups for r in g.rollouts)
+    if (largest := max(ids)) >= known:
+        raise UserError(
+            f"{options.rollouts} holds token id {largest}, but {source} knows only {known} tokens: it is not of the "
+            f"run's family. Give the model of the run, {config.model}, or one trained from it."
+        )
+    return policy, pad_id
+
+
+def starting_model(policy: Policy, options: Options, config: Config) -> Reference:
+    """The frozen reference of the run."""
+    if options.model is None:
+        return policy.frozen_copy()
+    model = load_model(config.model, device=str(policy.device), trust_remote_code=options.trust_remote_code)
+    return Reference(model, config.temperature, config.micro_batch_tokens)
+
+
+def table(title: str, rows: Iterable[tuple[str, dict[str, float | None]]], columns: Iterable[str]) -> Table:
+    """A line for each of `rows`; a dash where there is no value."""
+    made = Table("", title=title, title_justify="left")
+    for column in columns:
+        made.add_column(column, justify="right")
+    for name, values in rows:
+        made.add_row(name, *("-" if value is None else f"{value:.4g}" for value in values.values()))
+    return made
+
+
+def run(options: Options) -> None:
+    """Replay, print, and write. Raises: UserError."""
+    recording = load_rollouts(options.rollouts)
+    rows = configs(recording, options)
+    first = next(iter(rows.values()))
+    policy, pad_id = load(recording, options, first)
+    reference = starting_model(policy, options, first) if any(c.needs_reference for c in rows.values()) else None
+    batch = recorded_batch(recording, pad_id)
+    gap = (policy.logprobs(batch) - batch.old_logprobs)[batch.mask].abs().mean().item()
+    replayed = {
+        name: replay(recording, config, policy, reference if config.needs_reference else None, pad_id)
+        for name, config in rows.items()
+    }
+    matrix = cosines(replayed)
+
+    right, count = int(recording.correct.sum()), recording.correct.numel()
+    print(f"{options.rollouts}: {count} responses, {right} right; model: {options.model or first.model}")
+    print(f"its log-probabilities are {gap:.2g} nats a token from those of the policy that sampled")
+    print("means are over responses and, for |advantage| * weight, over the tokens of right and of wrong responses")
+    names = list(next(iter(replayed.values())).figures)
+    figures = ((label, {name: one.figures[label] for name, one in replayed.items()}) for label in names)
+    console = Console()
+    console.print(table("on the same batch", figures, replayed))
+    console.print(table("cosine of the gradients", matrix.items(), matrix))
+    if options.out is not None:
+        algorithms = {name: one.figures for name, one in replayed.items()}
+        content = {"rollouts": str(options.rollouts), "model": options.model or first.model, "gap": gap}
+        options.out.write_text(json.dumps(content | {"algorithms": algorithms, "cosines": matrix}, indent=2) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command. Exit status: 0 done, 2 bad input."""
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        run(tyro.cli(Options, args=arguments, prog="python -m grpo.replay"))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
