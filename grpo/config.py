@@ -1,7 +1,7 @@
 """Every knob once: one dataclass, one line a flag. What is left unset is filled in by the preset and by the --algo row.
 
-Precedence: preset (embedded model or real model) < row of algorithms.py < flag. `check` refuses what cannot work,
-before anything heavy is loaded.
+Precedence: preset (embedded model or real model) < row of algorithms.py < flag. config_check.py refuses what cannot
+work, before anything heavy is loaded.
 """
 
 from __future__ import annotations
@@ -11,19 +11,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import tyro
 
-from grpo import plugins
-from grpo.advantages import ADVANTAGES
-from grpo.aggregations import AGGREGATIONS
-from grpo.algorithms import ALGORITHMS, TRUNCATED
-from grpo.engine import ENGINES
+from grpo.algorithms import ALGORITHMS
+from grpo.config_check import check
 from grpo.errors import UserError
-from grpo.kl import KL_ESTIMATORS, KL_PLACES
-from grpo.logger import WANDB_MODES
-from grpo.losses import RATIOS, SURROGATES
-from grpo.problems import TEMPLATES
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent / "tiny_model"
 
@@ -259,92 +251,3 @@ def resolve(config: Config) -> Config:
         config = replace(config, name=f"{config.algo}-{place}-{time.strftime('%Y%m%d-%H%M%S')}")
     check(config)
     return config
-
-
-def check(config: Config) -> None:
-    """Refuse what cannot work, in one paragraph. Raises: UserError."""
-    for flag, value, allowed in (
-        ("surrogate", config.surrogate, SURROGATES),
-        ("ratio", config.ratio, RATIOS),
-        ("kl-estimator", config.kl_estimator, KL_ESTIMATORS),
-        ("kl-in", config.kl_in, KL_PLACES),
-        ("truncated", config.truncated, TRUNCATED),
-        ("template", config.template, ("auto", "chat", *TEMPLATES)),
-        ("engine", config.engine, ENGINES),
-        ("wandb", config.wandb, WANDB_MODES),
-        ("device", config.device, ("auto", "cpu", "cuda")),
-    ):
-        if value not in allowed:
-            raise UserError(f"--{flag} {value} does not exist. --{flag} takes: {', '.join(allowed)}.")
-    for name in (
-        "problems_per_step",
-        "responses_per_problem",
-        "updates_per_step",
-        "epochs_per_step",
-        "steps",
-        "max_prompt_tokens",
-        "max_response_tokens",
-        "micro_batch_tokens",
-        "verifier_workers",
-        "verifier_memory_limit",
-        "temperature",
-        "learning_rate",
-        "max_grad_norm",
-        "loss_constant",
-        "ratio_cap",
-        "kv_cache_gib",
-        "verifier_time_limit",
-    ):
-        _require(config, name, getattr(config, name) > 0, "must be more than 0")
-    for name in (
-        "clip_low",
-        "clip_high",
-        "kl_coef",
-        "entropy_coef",
-        "dynamic_sampling",
-        "importance_cap",
-        "weight_decay",
-        "warmup_updates",
-        "eval_every",
-        "eval_problems",
-        "eval_temperature",
-        "save_every",
-        "log_samples",
-    ):
-        value = getattr(config, name)
-        _require(config, name, value is None or value >= 0, "must not be negative")
-    for name in ("memory_fraction", "verifier_max_failures"):
-        _require(config, name, 0 < getattr(config, name) <= 1, "is a share: more than 0, at most 1")
-    for name in ("adam_beta1", "adam_beta2"):
-        _require(config, name, 0 <= getattr(config, name) < 1, "must be at least 0 and less than 1")
-    _require(config, "clip_low", config.clip_low < 1, "must be less than 1: the ratio is never negative")
-    if config.responses_per_step % config.updates_per_step:
-        raise UserError(
-            f"A step has {config.problems_per_step} problems x {config.responses_per_problem} responses = "
-            f"{config.responses_per_step} responses, which do not divide into --updates-per-step "
-            f"{config.updates_per_step} equal updates. Choose a divisor of {config.responses_per_step}."
-        )
-    plugins.ingredient(config.aggregation, AGGREGATIONS, "aggregation")
-    lone = plugins.ingredient(config.advantage, ADVANTAGES, "advantage")(torch.ones(1, 1))
-    if config.responses_per_problem == 1 and not lone.any():
-        raise UserError(
-            f"--responses-per-problem 1 with --advantage {config.advantage}: a response is compared with its group, "
-            "and in a group of one every advantage is 0, so nothing would be learnt. Use 2 or more (8 is usual)."
-        )
-    if config.kl_target is not None and not (config.kl_target > 0 and config.kl_coef):
-        raise UserError(
-            f"--kl-target {config.kl_target} adapts the KL's weight, so it must be more than 0 and needs a --kl-coef "
-            f"to start from (now {config.kl_coef})."
-        )
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda, but torch sees no CUDA device here. Use --device cpu, or leave it at auto.")
-    folder = config.run_folder
-    if config.resume and not folder.is_dir():
-        raise UserError(f"--resume: there is no run folder {folder}. Name the run to continue by --name.")
-    if not config.resume and folder.exists():
-        raise UserError(f"The run folder {folder} exists already. Choose another --name, or continue it by --resume.")
-
-
-def _require(config: Config, name: str, holds: bool, rule: str) -> None:
-    if not holds:
-        raise UserError(f"--{name.replace('_', '-')} {getattr(config, name)} {rule}.")

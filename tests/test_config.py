@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT, make_model
 
-from grpo import config as config_module
+from grpo import config_check
 from grpo.algorithms import ALGORITHMS
 from grpo.config import EMBEDDED_MODEL, Config, parse, resolve
 from grpo.errors import UserError
@@ -126,7 +126,7 @@ def test_an_existing_run_is_not_overwritten(tmp_path):
 
 
 def test_cuda_asked_for_where_there_is_none(monkeypatch):
-    monkeypatch.setattr(config_module.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(config_check.torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="no CUDA device"):
         resolve(Config(device="cuda"))
 
