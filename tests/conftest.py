@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import grpo  # noqa: F401  # isort: skip  (sets OMP_WAIT_POLICY, which must stand before torch is imported)
+import hypothesis
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -14,6 +15,10 @@ from grpo.records import Problem
 from grpo.verifiers import Verifiers
 
 os.environ.setdefault("WANDB_MODE", "offline")
+# No deadline: the machine may be busy. Continuous integration draws the same examples every time, people new ones.
+hypothesis.settings.register_profile("any", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "any")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

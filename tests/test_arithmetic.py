@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from random import Random
 
@@ -177,7 +178,8 @@ def test_end_and_padding_differ_and_the_model_knows_them(tokenizer, model):
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_round_trips(tokenizer, text):
     for whole in (text, rf"check \boxed{{{text}}} check"):
-        assert tokenizer.decode(tokenizer.encode(whole)) == whole
+        # As the Qwen2 tokenizer, of which it is one, it composes characters first (NFC).
+        assert tokenizer.decode(tokenizer.encode(whole)) == unicodedata.normalize("NFC", whole)
 
 
 def test_the_script_makes_the_committed_tokenizer(tokenizer):
