@@ -68,6 +68,7 @@ class Logger:
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
+            refresh_per_second=2,
         )
         self.task = self.progress.add_task("steps", total=steps, completed=first_step - 1)
         self.wandb = _start_wandb(folder, wandb_mode, project, group, config)
@@ -216,6 +217,10 @@ def _start_wandb(folder: Path, mode: str, project: str, group: str | None, confi
 
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
+    elif mode == "online" and not wandb.login(prompt=False):
+        raise UserError(
+            "--wandb online, but no wandb account is configured. Run `wandb login`, or use --wandb offline."
+        )
     run = wandb.init(
         project=project,
         group=group,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from wandb_file import records
 
+from grpo.errors import UserError
 from grpo.logger import (
     Logger,
     append_json,
@@ -156,3 +157,11 @@ def test_auto_is_offline_without_an_account(tmp_path, monkeypatch):
     with make_logger(tmp_path / "run", wandb_mode="auto") as logger:
         logger.log(METRICS)
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+
+
+def test_online_without_an_account_is_refused_in_one_paragraph(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    with pytest.raises(UserError, match="no wandb account is configured"):
+        make_logger(tmp_path / "run", wandb_mode="online")
