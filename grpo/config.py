@@ -98,6 +98,8 @@ class Config:
     """Double the KL's weight above 1.5 times this many nats a token, halve it below this over 1.5; unset: constant."""
     log_kl: bool | None = None
     """Keep the reference and log policy/kl even where the KL weighs 0; unset: on (embedded), off elsewhere."""
+    loss_term: str | None = None
+    """A term of your own, added to every token's loss: ./f.py:fn, from (logprobs, batch) to [B, T]; unset: none."""
     entropy_coef: float | None = None
     """Weight of an entropy bonus; unset: the row's."""
     truncated: str | None = None

@@ -96,6 +96,8 @@ def check(config: Config) -> None:
             f"{config.updates_per_step} equal updates. Choose a divisor of {config.responses_per_step}."
         )
     plugins.ingredient(config.aggregation, AGGREGATIONS, "aggregation")
+    if config.loss_term is not None:
+        plugins.ingredient(config.loss_term, {}, "loss-term")
     lone = plugins.ingredient(config.advantage, ADVANTAGES, "advantage")(torch.ones(1, 1))
     if config.responses_per_problem == 1 and not lone.any():
         raise UserError(

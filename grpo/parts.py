@@ -19,7 +19,7 @@ from grpo.config import Config
 from grpo.engine import Engine, choose_engine, make_engine
 from grpo.kl import KLCoefficient
 from grpo.logger import Logger
-from grpo.policy import Policy, Reference
+from grpo.policy import LossTerm, Policy, Reference
 from grpo.pretrained import check_model, load_model, load_tokenizer
 from grpo.problems import Row, encode, has_split, load_rows
 from grpo.records import Problem
@@ -50,6 +50,7 @@ class Parts:
     reference: Reference | None
     advantage: Advantage
     aggregation: Aggregation
+    loss_term: LossTerm | None
     kl_coef: KLCoefficient
     engine: Engine
     probe: SyncProbe
@@ -111,6 +112,7 @@ def make_parts(config: Config) -> Iterator[Parts]:
                 reference=reference,
                 advantage=plugins.ingredient(config.advantage, ADVANTAGES, "advantage"),
                 aggregation=plugins.ingredient(config.aggregation, AGGREGATIONS, "aggregation"),
+                loss_term=plugins.ingredient(config.loss_term, {}, "loss-term") if config.loss_term else None,
                 kl_coef=kl_coef,
                 engine=engine,
                 probe=make_probe(config, policy, inputs.tokenizer),

@@ -83,8 +83,8 @@ def ingredient(spec: str, table: Mapping[str, Callable], flag: str) -> Callable:
         return table[spec]
     if split_function(spec)[1] is None:
         raise UserError(
-            f"--{flag} {spec} does not exist. --{flag} takes: {', '.join(table)}, or a function of your own as "
-            "./FILE.py:FUNCTION."
+            f"--{flag} {spec} does not exist. --{flag} takes: {''.join(f'{name}, ' for name in table)}"
+            f"{'or ' if table else ''}a function of your own as ./FILE.py:FUNCTION."
         )
     return load(spec, "rewards")
 

@@ -21,6 +21,9 @@ from grpo.records import Batch
 LossFunction = Callable[[Batch, Tensor, Tensor], TokenLoss]
 """(micro-batch with old_logprobs, log-probabilities [B, T], entropies [B, T]) -> per-token loss."""
 
+LossTerm = Callable[[Tensor, Batch], Tensor]
+"""A user's own: (log-probabilities [B, T], the micro-batch) -> [B, T], added to every token's loss."""
+
 
 class Policy:
     """The model that is trained. Parameters are kept in float32; on CUDA the forward pass runs in bfloat16.

@@ -21,6 +21,7 @@ from grpo.logger import summary, whole_samples
 from grpo.losses import Bounds, TokenLoss, policy_token_loss
 from grpo.metrics import Metrics, Stopwatch, correct, step_metrics, truncated
 from grpo.parts import Parts, make_parts
+from grpo.policy import LossTerm
 from grpo.problems import draw
 from grpo.records import Batch, Group, Rewards
 from grpo.refill import Scored, refill
@@ -31,7 +32,7 @@ from grpo.sync import SyncError
 def train(config: Config, parts: Parts) -> None:
     """GRPO and its relatives, whole. P problems a step, G responses a problem; one optimizer batch has B of P * G."""
     policy, reference, kl_coef = parts.policy, parts.reference, parts.kl_coef
-    token_loss = partial(loss, config=config, kl_coef=kl_coef)
+    token_loss = partial(loss, config=config, kl_coef=kl_coef, loss_term=parts.loss_term)
     synced(parts, parts.first_step - 1)
     if parts.first_step == 1 and parts.held_out:
         parts.logger.log({"step": 0} | held_out_metrics(config, parts, 0))
@@ -126,9 +127,16 @@ def compare(
     return replace(batch, advantages=advantage(total).flatten().float()), total
 
 
-def loss(part: Batch, logprobs: Tensor, entropy: Tensor, config: Config, kl_coef: KLCoefficient) -> TokenLoss:
-    """Per-token loss [B, T] of the configured algorithm."""
-    return policy_token_loss(
+def loss(
+    part: Batch,
+    logprobs: Tensor,
+    entropy: Tensor,
+    config: Config,
+    kl_coef: KLCoefficient,
+    loss_term: LossTerm | None = None,
+) -> TokenLoss:
+    """Per-token loss [B, T] of the configured algorithm, and the user's own term on top."""
+    token = policy_token_loss(
         logprobs,
         part.old_logprobs,
         part.advantages,
@@ -144,6 +152,7 @@ def loss(part: Batch, logprobs: Tensor, entropy: Tensor, config: Config, kl_coef
         entropy=entropy,
         entropy_coef=config.entropy_coef,
     )
+    return token if loss_term is None else replace(token, loss=token.loss + loss_term(logprobs, part))
 
 
 def synced(parts: Parts, step: int) -> float:

@@ -88,6 +88,7 @@ def test_several_rewards_with_weights():
         (["--kl-in", "both"], "--kl-in takes: loss, reward"),
         (["--kl-target", "0.1"], "needs a --kl-coef to start from (now 0.0)"),
         (["--advantage", "./nowhere.py:rank"], "there is no file"),
+        (["--loss-term", "mine"], "--loss-term takes: a function of your own as ./FILE.py:FUNCTION"),
         (["--ratio-cap", "0"], "--ratio-cap 0.0 must be more than 0"),
         (["--truncated", "drop"], "--truncated takes: zero, mask, keep"),
         (["--template", "qwen"], "--template takes: auto, chat, qwen_math, r1, plain"),

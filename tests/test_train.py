@@ -185,6 +185,21 @@ def test_ingredients_of_ones_own(tmp_path):
     assert {abs(value) for value in advantages} <= {0.5, 1.5}
 
 
+def test_a_loss_term_of_ones_own(tmp_path):
+    """A constant 3 on every token adds 3 times the sum of the weights: tokens over B times C."""
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "def three(logprobs, batch):\n"
+        "    assert logprobs.shape == batch.mask.shape == batch.old_logprobs.shape\n"
+        "    return torch.full_like(logprobs, 3.0)\n"
+    )
+    flags = ["--steps", "1", "--engine", "hf", "--eval-problems", "0"]
+    (plain,) = rows(run(tmp_path, *flags, name="plain"))
+    (more,) = rows(run(tmp_path, *flags, "--loss-term", "./mine.py:three", name="more"))
+    assert more["policy/loss"] - plain["policy/loss"] == pytest.approx(3 * plain["tokens"] / (16 * 96), rel=1e-4)
+    assert more["policy/grad_norm"] == pytest.approx(plain["policy/grad_norm"], rel=1e-5)
+
+
 def test_without_a_reference_the_kl_is_null(tmp_path):
     (row,) = rows(run(tmp_path, "--steps", "1", "--log-kl", "False", "--engine", "hf", "--eval-problems", "0"))
     assert row["policy/kl"] is None
