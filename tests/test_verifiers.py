@@ -87,8 +87,8 @@ def test_nothing_leaks_over_many_deaths():
     for _ in range(10):
         verifiers([group(["exit_the_process", "1", "kill_itself", "2", "1"])])
         assert len(set(processes(marker)) - alive) <= 3  # two workers and the spare
-        # Bell, ear, selector; of each worker a socket and, while it loads, a log. At the very moment of a start the pool's
-        # thread holds the other ends of that worker's pipes as well, so the count may need a moment to settle.
+        # Bell, ear, selector; of each worker a socket and, while it loads, a log. At the very moment of a start the
+        # pool's thread holds the other ends of that worker's pipes as well: the count may need a moment to settle.
         settled_by = time.monotonic() + 5
         while files() - before > 3 + 3 * 2 and time.monotonic() < settled_by:
             time.sleep(0.01)
