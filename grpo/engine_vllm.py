@@ -34,7 +34,7 @@ def held_back_stderr() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except BaseException:  # Ctrl-C too: whatever ends the start-up, its notes are what explains it
             held.seek(0)
             os.write(console, held.read())
             raise

@@ -53,6 +53,7 @@ class Logger:
         project: str,
         group: str | None = None,
     ) -> None:
+        wandb_mode = resolve_wandb_mode(wandb_mode)  # refused before the folder is made, which would then be in the way
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("metrics.jsonl", "samples.jsonl"):
@@ -72,7 +73,6 @@ class Logger:
         )
         self.task = self.progress.add_task("steps", total=steps, completed=first_step - 1)
         self.wandb = _start_wandb(folder, wandb_mode, project, group, config)
-        self.samples: list[dict[str, Any]] = []
 
     def __enter__(self) -> Logger:
         self.progress.start()
@@ -208,20 +208,29 @@ def commit() -> str | None:
     return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
 
 
-def _start_wandb(folder: Path, mode: str, project: str, group: str | None, config: dict[str, Any]):
+def resolve_wandb_mode(mode: str) -> str:
+    """`--wandb` -> online, offline, off, or what WANDB_MODE says. Raises: UserError for online without an account."""
     if mode not in WANDB_MODES:
         raise UserError(f"--wandb {mode} is not one of {', '.join(WANDB_MODES)}.")
+    if mode in ("off", "offline"):
+        return mode
+    import wandb
+
+    if mode == "auto":
+        return os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
+    if not wandb.login(prompt=False):
+        raise UserError(
+            "--wandb online, but no wandb account is configured. Run `wandb login`, or use --wandb offline."
+        )
+    return mode
+
+
+def _start_wandb(folder: Path, mode: str, project: str, group: str | None, config: dict[str, Any]):
     if mode == "off":
         return None
     import wandb
 
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
-    elif mode == "online" and not wandb.login(prompt=False):
-        raise UserError(
-            "--wandb online, but no wandb account is configured. Run `wandb login`, or use --wandb offline."
-        )
-    run = wandb.init(
+    return wandb.init(
         project=project,
         group=group,
         name=folder.name,
@@ -232,7 +241,6 @@ def _start_wandb(folder: Path, mode: str, project: str, group: str | None, confi
         mode=mode,
         settings=wandb.Settings(silent=True, console="off"),
     )
-    return run
 
 
 def _cell(value: Any) -> Any:

@@ -165,3 +165,4 @@ def test_online_without_an_account_is_refused_in_one_paragraph(tmp_path, monkeyp
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     with pytest.raises(UserError, match="no wandb account is configured"):
         make_logger(tmp_path / "run", wandb_mode="online")
+    assert not (tmp_path / "run").exists()  # else the next try under this name would be refused
