@@ -1,7 +1,9 @@
 """Where the sets of this folder come from: the hub, or a local folder of .jsonl files (`--data-dir`).
 
-hub_rows("openai/gsm8k", "main", split="test")[0]                        -> {"question": "Janet's ducks ...", ...}
-folder_rows("../datasets", "gsm8k_test.jsonl", ("id", "answer"))[0]      -> {"id": "gsm8k/test/0", "answer": "18"}
+    hub_rows("ChilleD/SVAMP", ("Body", "Answer"), split="test")[0]       ->  {"Body": "...", "Answer": "145.0"}
+    folder_rows("../datasets", "svamp_test.jsonl", ("id", "answer"))[0]  ->  {"id": "svamp/0", "answer": "145"}
+
+A file of this folder makes rows of the same columns out of either.
 """
 
 from __future__ import annotations
@@ -11,11 +13,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
-def hub_rows(name: str, config: str | None = None, *, split: str) -> list[dict]:
-    """Rows of a data set on the hub; raises what `datasets.load_dataset` raises."""
+def hub_rows(name: str, columns: Sequence[str], *, split: str, config: str | None = None) -> list[dict]:
+    """Rows of a data set on the hub, with exactly these of its columns.
+
+    Raises: ValueError where it lacks one; what `datasets.load_dataset` raises.
+    """
     import datasets  # takes a second or two, which reading a set's REWARD or a local folder should not
 
-    return list(datasets.load_dataset(name, config, split=split))
+    found = datasets.load_dataset(name, config, split=split)
+    lacking = [column for column in columns if column not in found.column_names]
+    if lacking:
+        raise ValueError(f"{name} on the hub lacks {', '.join(lacking)}; it has {', '.join(found.column_names)}.")
+    return list(found.select_columns(list(columns)))
 
 
 def folder_rows(data_dir: str | Path, file: str, columns: Sequence[str], optional: Sequence[str] = ()) -> list[dict]:
@@ -39,6 +48,8 @@ def folder_rows(data_dir: str | Path, file: str, columns: Sequence[str], optiona
             row = json.loads(line)
         except ValueError as error:
             raise ValueError(f"{path}, line {number} is not JSON: {error}.") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number} is a {type(row).__name__}, not a JSON object.")
         lacking = [column for column in columns if column not in row and column not in optional]
         if lacking:
             raise ValueError(f"{path}, line {number} lacks {', '.join(lacking)}; it has {', '.join(row)}.")

@@ -22,5 +22,5 @@ def load(split: str, data_dir: str | Path | None = None) -> list[dict]:
         return folder_rows(data_dir, FILE, COLUMNS)
     return [
         {"id": f"aime25/{i}", "problem": row["problem"], "answer": str(row["answer"])}
-        for i, row in enumerate(hub_rows(HUB_NAME, split="test"))
+        for i, row in enumerate(hub_rows(HUB_NAME, ("problem", "answer"), split="test"))
     ]

@@ -22,5 +22,5 @@ def load(split: str, data_dir: str | Path | None = None) -> list[dict]:
         return folder_rows(data_dir, FILE, COLUMNS)
     return [
         {"id": f"amc/{i}", "problem": row["problem"], "answer": str(row["answer"]).removesuffix(".0")}
-        for i, row in enumerate(hub_rows(HUB_NAME, split="train"))  # there the answers are 142.0
+        for i, row in enumerate(hub_rows(HUB_NAME, ("problem", "answer"), split="train"))  # there the answers are 142.0
     ]

@@ -26,7 +26,7 @@ def load(split: str, data_dir: str | Path | None = None) -> list[dict]:
     if data_dir is not None:
         return folder_rows(data_dir, FILE, COLUMNS)
     rows = []
-    for i, row in enumerate(hub_rows(HUB_NAME, split="validation")):
+    for i, row in enumerate(hub_rows(HUB_NAME, ("body", "question", "answer"), split="validation")):
         if number := NUMBER.fullmatch(row["answer"].strip()):
             problem = f"{row['body'].strip()} {row['question'].strip()}"
             rows.append({"id": f"asdiv/{i}", "problem": problem, "answer": number[1].replace(",", "")})

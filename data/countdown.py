@@ -26,11 +26,8 @@ def load(split: str, data_dir: str | Path | None = None) -> list[dict]:
     if data_dir is not None:
         rows = folder_rows(data_dir, of_split(FILES, split), ("id", "nums", "target"))
     else:
-        found = hub_rows(HUB_NAME, split=of_split(HUB_SPLITS, split))
-        rows = [
-            {"id": f"countdown/{split}/{i}", "nums": row["nums"], "target": row["target"]}
-            for i, row in enumerate(found)
-        ]
+        found = hub_rows(HUB_NAME, ("nums", "target"), split=of_split(HUB_SPLITS, split))
+        rows = [{"id": f"countdown/{split}/{i}"} | row for i, row in enumerate(found)]
     return [row | {"problem": problem(row["nums"], row["target"])} for row in rows]
 
 

@@ -24,7 +24,7 @@ def load(split: str, data_dir: str | Path | None = None) -> list[dict]:
     if data_dir is not None:
         return folder_rows(data_dir, of_split(FILES, split), COLUMNS)
     rows = []
-    for i, row in enumerate(hub_rows(HUB_NAME, CONFIG, split=split)):
+    for i, row in enumerate(hub_rows(HUB_NAME, ("question", "answer"), split=split, config=CONFIG)):
         solution, _, answer = row["answer"].rpartition("####")
         rows.append(
             {

@@ -26,6 +26,6 @@ def load(split: str, data_dir: str | Path | None = None) -> list[dict]:
         return folder_rows(data_dir, of_split(FILES, split), COLUMNS, optional=("level",))
     return [
         {"id": row["unique_id"]} | {column: row[column] for column in COLUMNS[1:]}
-        for row in hub_rows(HUB_NAME, split=split)
+        for row in hub_rows(HUB_NAME, ("unique_id", *COLUMNS[1:]), split=split)
         if row["answer"]
     ]

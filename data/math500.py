@@ -23,5 +23,5 @@ def load(split: str, data_dir: str | Path | None = None) -> list[dict]:
         return folder_rows(data_dir, FILE, COLUMNS)
     return [
         {"id": row["unique_id"]} | {column: row[column] for column in COLUMNS[1:]}
-        for row in hub_rows(HUB_NAME, split="test")
+        for row in hub_rows(HUB_NAME, ("unique_id", *COLUMNS[1:]), split="test")
     ]

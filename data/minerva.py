@@ -22,5 +22,5 @@ def load(split: str, data_dir: str | Path | None = None) -> list[dict]:
         return folder_rows(data_dir, FILE, COLUMNS)
     return [
         {"id": f"minerva/{i}", "problem": row["question"], "answer": row["answer"]}
-        for i, row in enumerate(hub_rows(HUB_NAME, split="test"))
+        for i, row in enumerate(hub_rows(HUB_NAME, ("question", "answer"), split="test"))
     ]

@@ -23,5 +23,5 @@ def load(split: str, data_dir: str | Path | None = None) -> list[dict]:
         return folder_rows(data_dir, FILE, COLUMNS)
     return [
         {"id": f"olympiadbench/{i}", "problem": row["question"], "answer": ",".join(row["final_answer"])}
-        for i, row in enumerate(hub_rows(HUB_NAME, split="test"))
+        for i, row in enumerate(hub_rows(HUB_NAME, ("question", "final_answer"), split="test"))
     ]

@@ -26,5 +26,5 @@ def load(split: str, data_dir: str | Path | None = None) -> list[dict]:
             "problem": f"{row['Body'].strip()} {row['Question'].strip()}",
             "answer": str(row["Answer"]).removesuffix(".0"),  # there the answers are 145.0
         }
-        for i, row in enumerate(hub_rows(HUB_NAME, split="train+test"))
+        for i, row in enumerate(hub_rows(HUB_NAME, ("Body", "Question", "Answer"), split="train+test"))
     ]

@@ -261,6 +261,12 @@ def test_levels_from_the_hub(hub):
     assert len(load_rows("math_lvl3to5", "test")) == 5
 
 
+def test_a_column_that_the_hub_no_longer_has(hub):
+    hub(plugins.load("minerva", "data"), {"test": [{"problem": "q", "answer": "9.6"}]})
+    with pytest.raises(UserError, match="on the hub lacks question; it has problem, answer"):
+        load_rows("minerva", "test")
+
+
 def test_a_split_that_is_not_there(hub, tmp_path):
     hub(plugins.load("gsm8k", "data"), {"train": [{"question": "q", "answer": "#### 1"}]})
     with pytest.raises(UserError, match=r'--data gsm8k: loading its split \'dev\' failed .*Unknown split "dev"'):
@@ -309,6 +315,7 @@ def test_a_missing_file_is_named_with_what_is_there(small):
     [
         ('{"id": "0", "problem": "p", "answer": "1"}\n{"id": ', "line 2 is not JSON"),
         ('\n{"id": "0", "problem": "p"}\n', "line 2 lacks answer; it has id, problem"),
+        ("[1, 2]\n", "line 1 is a list"),
         ("", "has no rows"),
     ],
 )
