@@ -1,6 +1,6 @@
 """A comparison in words: numbers as text, what they say of the groups, and what the reader must know of the runs.
 
-    grpo 90.1% [88.0%, 92.2%]; dr_grpo 95.3% [94.0%, 96.6%] (+5.2 points [+3.3, +7.1] p = 0.002: more than the noise ...)
+    grpo 90.1% [88.0%, 92.2%]; dr_grpo 95.3% [94.0%, 96.6%] (+5.2 points [+3.3, +7.1] p = 0.002: ...)
 
 Used by the page, the picture and the console alike.
 """
@@ -62,7 +62,7 @@ def difference_cell(difference: Difference, kind: str) -> tuple[str, str]:
     value = show(difference.mean, kind, signed=True)
     unit = " points" if kind == "share" and difference.mean is not None else ""
     interval = show_interval(difference.low, difference.high, kind, signed=True)
-    return value + unit, f"{interval} {show_p(difference.p)}" if interval else ""
+    return value + unit, f"{interval}, {show_p(difference.p)}" if interval else ""
 
 
 def show_p(p: float) -> str:
@@ -145,8 +145,8 @@ def methods(comparison: Comparison) -> list[str]:
         f"Lines are means over seeds, thin lines the seeds, bands {interval if view.band == 'interval' else extremes} "
         "(of a single run's held-out accuracy: its evaluation's own 95% interval, where logged).",
         smoothing if view.window > 1 else "No curve is smoothed.",
-        f"Final is the mean over the last {view.edge} of {view.horizon} steps, growth that less the mean over the first "
-        f"{view.edge}; lengths of correct and incorrect responses are means over the responses of those steps.",
+        f"Final is the mean over the last {view.edge} of {view.horizon} steps, growth that less the mean over the "
+        f"first {view.edge}; lengths of correct and incorrect responses are means over the responses of those steps.",
         "Intervals are 95% t intervals over seeds, differences Welch's t test; not corrected for the number of rows.",
         "An accuracy counts as reached where the line between evaluations first crosses it; if some seed never does, "
         "the mean is over those that do, and has no interval.",
@@ -181,8 +181,8 @@ def _finding(groups: tuple[RunGroup, ...], quantity: Quantity) -> str:
         text = " ".join(filter(None, [group.label, *estimate_cell(estimate, kind, signed)]))
         parts.append(text if i == 0 else f"{text} ({_verdict(quantity.differences[i - 1], kind)})")
     title = quantity.measure.title
-    unit = " in tokens" if kind == "tokens" else ""
-    return f"{title[0].upper()}{title[1:]}{unit} ({quantity.measure.meaning}): {'; '.join(parts)}."
+    unit = "tokens; " if kind == "tokens" else ""
+    return f"{title[0].upper()}{title[1:]} ({unit}{quantity.measure.meaning}): {'; '.join(parts)}."
 
 
 def _verdict(difference: Difference, kind: str) -> str:
