@@ -28,7 +28,7 @@ from grpo.errors import UserError
 
 @dataclass(frozen=True)
 class Options:
-    """Compare runs. Those that differ only in their seed are one group; the others are compared with the first group."""
+    """Compare runs. Those that differ in nothing but the seed are one group; each is compared with the first."""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Run folders, folders that hold runs, or quoted patterns such as 'runs/grpo-*'."""

@@ -60,7 +60,10 @@ def group_runs(runs: Sequence[Run], labels: Sequence[str] = ()) -> list[RunGroup
             key = ("config", json.dumps(settings, sort_keys=True))
         gathered.setdefault(key, []).append(run)
     shared = [json.loads(key) if kind == "config" else {} for kind, key in gathered]
-    differing = _differing([settings for settings in shared if settings])
+    configured = [settings for settings in shared if settings]
+    differing = _differing(configured)
+    if not differing or any(settings.get(name) is None for settings in configured for name in differing):
+        differing = ["algo", *(name for name in differing if name != "algo")]  # stands for what is as usual
     named = [
         _label(settings, differing) if kind == "config" else key
         for (kind, key), settings in zip(gathered, shared, strict=True)
@@ -83,8 +86,11 @@ def show_setting(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, list):
         return " + ".join(map(show_setting, value)) or "none"
+    if isinstance(value, float) and value and not 1e-3 <= abs(value) < 1e6:
+        mantissa, exponent = f"{value:.5e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     if isinstance(value, float):
-        return re.sub(r"e([+-])0*(\d)", r"e\1\2", f"{value:.6g}").replace("e+", "e")
+        return f"{value:.6g}"
     return "none" if value is None else str(value)
 
 
@@ -126,9 +132,7 @@ def _differing(settings: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _label(settings: dict[str, Any], differing: Sequence[str]) -> str:
-    values = {name: settings.get(name) for name in differing if settings.get(name) is not None}
-    if len(values) < len(differing) or not differing:  # something is as usual: the algorithm stands for that
-        values = {"algo": settings.get("algo"), **values}
+    values = {name: settings[name] for name in differing if settings.get(name) is not None}
     ordered = [*(name for name in BARE if name in values), *(name for name in values if name not in BARE)]
     return ", ".join(_part(name, values[name]) for name in ordered)
 

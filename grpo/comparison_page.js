@@ -169,7 +169,7 @@ function point(read, step) {
     let made = "", at = null;
     for (const [curve, group] of visible(panel)) {
       const i = nearest(curve.steps, step);
-      if (panel.evaluated ? chart === read && curve.steps[i] !== step : curve.steps[i] !== step) continue;
+      if (curve.steps[i] !== step) continue;
       const x = scale.x(curve.x[i]);
       at = at ?? x;
       made += marker(group.marker, x, scale.y(curve.y[i]), `class="dot" fill="${group.colour}"`);

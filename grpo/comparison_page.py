@@ -35,7 +35,7 @@ from grpo.comparison_summary import (
 )
 
 MOST_POINTS = 500
-"""Points of a curve on the page; of longer ones every second is left out, or more."""
+"""Points of a training curve on the page; of longer ones every second step is left out, or more."""
 HERE = Path(__file__).parent
 
 
@@ -44,10 +44,13 @@ def page(comparison: Comparison, picture: bytes, command: Sequence[str]) -> str:
     groups, looks = comparison.groups, styles([group.label for group in comparison.groups])
     count = sum(len(group.runs) for group in groups)
     said = [f"<li>{escape(note)}</li>" for note in notes(comparison)]
-    methods_said = [*methods(comparison), *_thinned(comparison), f"Made by: {shlex.join(command)}"]
+    thinned = [f"Training curves show one step in {every}."] if (every := _every(comparison)) > 1 else []
+    methods_said = [*methods(comparison), *thinned, f"Made by: {shlex.join(command)}"]
     return Template(_asset("html")).substitute(
         title=escape(comparison.title),
-        subtitle=f"{count} runs in {len(groups)} groups, compared at step {comparison.view.horizon}",
+        subtitle=escape(
+            f"{count} runs in {len(groups)} groups, compared at step {comparison.view.horizon}{_task(comparison)}"
+        ),
         notes=f'<aside class="notes" aria-label="Notes"><ul>{"".join(said)}</ul></aside>' if said else "",
         findings="\n".join(f"<li>{escape(sentence)}</li>" for sentence in findings(comparison)),
         legend="\n".join(
@@ -66,6 +69,15 @@ def page(comparison: Comparison, picture: bytes, command: Sequence[str]) -> str:
         data=_embedded(_data(comparison, looks)),
         picture=base64.b64encode(picture).decode(),
     )
+
+
+def _task(comparison: Comparison) -> str:
+    """Model and data, where all groups share them."""
+    shared = [{json.dumps(group.settings.get(name)) for group in comparison.groups} for name in ("model", "data")]
+    if any(len(values) > 1 or values == {"null"} for values in shared):
+        return ""
+    model, data = (Path(str(json.loads(*values))).name for values in shared)
+    return f": {model} on {data}"
 
 
 # Tables ----------------------------------------------------------------------------------------------------------
@@ -198,38 +210,39 @@ def _data(comparison: Comparison, looks: Sequence[Style]) -> dict[str, Any]:
             "percent": panel.percent,
             "evaluated": panel.evaluated,
             "path": panel.path,
-            "curves": [_group_curve(curve) for curve in panel.curves],
+            "curves": [_group_curve(curve, 1 if panel.evaluated else _every(comparison)) for curve in panel.curves],
         }
         for panel in comparison.panels
     ]
     return {"groups": groups, "panels": panels}
 
 
-def _group_curve(curve: GroupCurve) -> dict[str, Any]:
-    kept = _kept(len(curve.steps))
+def _group_curve(curve: GroupCurve, every: int) -> dict[str, Any]:
+    kept = _kept(curve.steps, every)
     band = {"y": curve.y.mean, "low": curve.y.low, "high": curve.y.high, "n": curve.y.count}
     columns = {"steps": curve.steps, "x": curve.x} | band
     return {name: _numbers(values[kept]) for name, values in columns.items()} | {
-        "seeds": [_seed_curve(seed, alone=len(curve.seeds) == 1) for seed in curve.seeds]
+        "seeds": [_seed_curve(seed, every) for seed in curve.seeds]
     }
 
 
-def _seed_curve(seed: SeedCurve, alone: bool) -> dict[str, Any]:
-    kept = _kept(len(seed.steps))
-    shown = {"x": seed.x, "y": seed.y} | ({"raw": seed.raw} if alone and seed.raw is not None else {})
+def _seed_curve(seed: SeedCurve, every: int) -> dict[str, Any]:
+    kept = _kept(seed.steps, every)
+    shown = {"x": seed.x, "y": seed.y} | ({} if seed.raw is None else {"raw": seed.raw})
     return {name: _numbers(values[kept]) for name, values in shown.items()}
 
 
-def _kept(count: int) -> np.ndarray:
-    """Indices that are shown: every k-th, counted from the last."""
-    every = max(1, math.ceil(count / MOST_POINTS))
-    return np.arange(count - 1, -1, -every)[::-1]
+def _kept(steps: np.ndarray, every: int) -> np.ndarray:
+    """[N] bool: the steps that are shown, the same for all curves but for each one's last."""
+    kept = steps % every == 0
+    kept[-1:] = True
+    return kept
 
 
-def _thinned(comparison: Comparison) -> list[str]:
-    longest = max(len(curve.steps) for panel in comparison.panels for curve in panel.curves)
-    every = math.ceil(longest / MOST_POINTS)
-    return [f"The page shows every {every}th point of curves of more than {MOST_POINTS}."] if every > 1 else []
+def _every(comparison: Comparison) -> int:
+    """Of how many steps of training curves one is shown."""
+    longest = max(len(seed.steps) for panel in comparison.panels for curve in panel.curves for seed in curve.seeds)
+    return max(1, math.ceil(longest / MOST_POINTS))
 
 
 def _numbers(values: np.ndarray) -> list[float | int | None]:

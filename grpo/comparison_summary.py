@@ -154,18 +154,19 @@ def methods(comparison: Comparison) -> list[str]:
 
 
 def summary_table(comparison: Comparison) -> Table:
-    """The table for the console: quantities down, groups and then differences across."""
-    table = Table(title_justify="left", title=Text(comparison.title, style="bold"))
+    """The table for the console: quantities down, groups across, and the differences where two or three are compared."""
+    table = Table(title_justify="left", title=Text(comparison.title, style="bold"), show_lines=True)
     first, *others = [group.label for group in comparison.groups]
+    others = others if len(others) <= 2 else []
     table.add_column("")
     for group in comparison.groups:
         table.add_column(Text(f"{group.label}\n{seeds_text(group)}"), justify="right")
     for label in others:
-        table.add_column(Text(f"{label}\n− {first}"), justify="right")
+        table.add_column(Text(f"{label}\nless {first}"), justify="right")
     for quantity in comparison.quantities:
         kind, signed = quantity.measure.kind, is_signed(quantity)
-        cells = [" ".join(filter(None, estimate_cell(each, kind, signed))) for each in quantity.estimates]
-        cells += [" ".join(filter(None, difference_cell(each, kind))) for each in quantity.differences]
+        cells = ["\n".join(filter(None, estimate_cell(each, kind, signed))) for each in quantity.estimates]
+        cells += ["\n".join(filter(None, difference_cell(each, kind))) for each in quantity.differences[: len(others)]]
         table.add_row(*map(Text, [quantity.measure.title, *cells]))
     return table
 
