@@ -65,8 +65,8 @@ def group_runs(runs: Sequence[Run], labels: Sequence[str] = ()) -> list[RunGroup
     if not differing or any(settings.get(name) is None for settings in configured for name in differing):
         differing = ["algo", *(name for name in differing if name != "algo")]  # stands for what is as usual
     named = [
-        _label(settings, differing) if kind == "config" else key
-        for (kind, key), settings in zip(gathered, shared, strict=True)
+        (_label(settings, differing) if kind == "config" else key) or members[0].name
+        for (kind, key), settings, members in zip(gathered, shared, gathered.values(), strict=True)
     ]
     twice = {label for label, count in Counter(named).items() if count > 1}
     return [

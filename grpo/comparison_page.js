@@ -1,5 +1,5 @@
-// Draws the panels of the page from the numbers in #data, and answers to the pointer and the keyboard. No library, no
-// network, no statistics: means and bands come ready. A curve is {steps, x, y, low, high, n, seeds}, arrays of one length.
+// Draws the panels of the page from the numbers in #data, and answers to the pointer and the keyboard.
+// No library, no network, no statistics: means and bands come ready. A curve is {steps, x, y, low, high, n, seeds}, arrays of one length.
 "use strict";
 
 const {groups, panels} = JSON.parse(document.getElementById("data").textContent);
@@ -256,6 +256,6 @@ let drawnAt = 0;
 new ResizeObserver(([entry]) => {
   if (entry.contentRect.width !== drawnAt) {
     drawnAt = entry.contentRect.width;
-    drawAll();
+    requestAnimationFrame(drawAll);
   }
 }).observe(document.querySelector(".panels"));

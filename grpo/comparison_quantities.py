@@ -143,12 +143,14 @@ def tokens_to(run: Run, level: float, view: View) -> float | None:
 
 def tokens_at(run: Run, view: View) -> float | None:
     """Response tokens generated in training up to the horizon."""
-    return _known(run.tokens_spent[run.steps <= view.horizon][-1])
+    spent = run.tokens_spent[run.steps <= view.horizon]
+    return _known(spent[-1]) if len(spent) else None
 
 
 def seconds(run: Run, view: View) -> float | None:
     """Seconds of all steps up to the horizon."""
-    return _known(run.column("time/step")[(run.steps > 0) & (run.steps <= view.horizon)].sum())
+    taken = run.column("time/step")[(run.steps > 0) & (run.steps <= view.horizon)]
+    return _known(taken.sum()) if len(taken) else None
 
 
 def _weighted(run: Run, key: str, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -154,11 +154,11 @@ def methods(comparison: Comparison) -> list[str]:
 
 
 def summary_table(comparison: Comparison) -> Table:
-    """The table for the console: quantities down, groups across, and the differences where two or three are compared."""
+    """The table for the console: quantities down, groups across, and differences where two or three are compared."""
     table = Table(title_justify="left", title=Text(comparison.title, style="bold"), show_lines=True)
     first, *others = [group.label for group in comparison.groups]
     others = others if len(others) <= 2 else []
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for group in comparison.groups:
         table.add_column(Text(f"{group.label}\n{seeds_text(group)}"), justify="right")
     for label in others:
