@@ -26,14 +26,15 @@ DPI = 120
 def draw(comparison: Comparison, path: Path) -> None:
     """Write the picture as PNG, whole or not at all."""
     looks = styles([group.label for group in comparison.groups])
-    with plt.rc_context({"text.parse_math": False, "axes.titlesize": "large"}):  # a label is text, whatever is in it
+    # A label is text, whatever is in it; dashes are in points, as on the page.
+    with plt.rc_context({"text.parse_math": False, "axes.titlesize": "large", "lines.scale_dashes": False}):
         figure, grid = plt.subplots(2, 4, figsize=(15, 7.4), layout="constrained")
         for axes, panel in zip(grid.flat, comparison.panels, strict=False):
             draw_panel(axes, panel, looks)
         legend(grid.flat[-1], comparison, looks)
         figure.suptitle(comparison.title, x=0.01, ha="left", fontsize="x-large", fontweight="bold")
         figure.supxlabel(
-            "\n".join(textwrap.wrap(" ".join(methods(comparison)[:2]), 190)), fontsize="small", color="0.3"
+            "\n".join(textwrap.wrap(" ".join(methods(comparison)[:2]), 230)), fontsize="small", color="0.3"
         )
         part = path.with_name(path.name + ".part")
         figure.savefig(part, dpi=DPI, format="png")
@@ -53,7 +54,7 @@ def draw_panel(axes: Axes, panel: Panel, looks: list[Style]) -> None:
     for curve, look in zip(panel.curves, looks, strict=True):
         draw_curve(axes, panel, curve, look)
     axes.set_ylim(*limits(panel))
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=panel.x_label == "step"))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=panel.x_label == "step"))
     if panel.percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if np.ptp(axes.get_ylim()) > 0.05 else 1))
     if panel.key == "efficiency":

@@ -37,7 +37,7 @@ class RunGroup:
     label: str
     runs: tuple[Run, ...]
     settings: dict[str, Any]
-    """What they share, as config.json has it; an ingredient that is the algorithm's own is None."""
+    """What they share, where all runs have a config.json; an ingredient that is the algorithm's own is None."""
 
 
 def group_runs(runs: Sequence[Run], labels: Sequence[str] = ()) -> list[RunGroup]:
@@ -47,7 +47,7 @@ def group_runs(runs: Sequence[Run], labels: Sequence[str] = ()) -> list[RunGroup
     Raises: UserError for a label that is malformed or matches no run.
     """
     forced = _forced(runs, labels)
-    configs = [_settings(run.config) for run in runs if run.config is not None and run.folder not in forced]
+    configs = [compared_config(run) for run in runs if run.config is not None and run.folder not in forced]
     compared = set.intersection(*map(set, configs)) if configs else set()  # a setting that older runs lack is not
     gathered: dict[tuple[str, str], list[Run]] = {("label", text): [] for text in dict.fromkeys(forced.values())}
     for run in runs:
@@ -56,7 +56,7 @@ def group_runs(runs: Sequence[Run], labels: Sequence[str] = ()) -> list[RunGroup
         elif run.config is None:
             key = ("folder", SEED_SUFFIX.sub("", run.name) or run.name)
         else:
-            settings = {name: value for name, value in _settings(run.config).items() if name in compared}
+            settings = {name: value for name, value in _settings(run).items() if name in compared}
             key = ("config", json.dumps(settings, sort_keys=True))
         gathered.setdefault(key, []).append(run)
     shared = [json.loads(key) if kind == "config" else {} for kind, key in gathered]
@@ -75,11 +75,6 @@ def group_runs(runs: Sequence[Run], labels: Sequence[str] = ()) -> list[RunGroup
     ]
 
 
-def differing_settings(groups: Sequence[RunGroup]) -> list[str]:
-    """Names of the settings that tell the groups apart, in the config's order."""
-    return _differing([group.settings for group in groups if group.settings])
-
-
 def show_setting(value: Any) -> str:
     """A setting's value as text: 0.0001 as 1e-4, True as on."""
     if isinstance(value, bool):
@@ -94,9 +89,14 @@ def show_setting(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """What is compared: without IGNORED, and with None for an ingredient that the algorithm's row has anyway."""
-    settings = {name: value for name, value in config.items() if name not in IGNORED}
+def compared_config(run: Run) -> dict[str, Any]:
+    """The run's config.json without what is IGNORED; empty where it has none."""
+    return {name: value for name, value in (run.config or {}).items() if name not in IGNORED}
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """What is compared: None for an ingredient that the algorithm's row has anyway."""
+    settings = compared_config(run)
     row = ALGORITHMS.get(settings.get("algo"))
     for field in fields(row) if row else ():
         value = getattr(row, field.name)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from grpo.comparison import Comparison
-from grpo.comparison_groups import differing_settings, show_setting
+from grpo.comparison_groups import compared_config, show_setting
 from grpo.comparison_panels import GroupCurve, Panel, SeedCurve
 from grpo.comparison_samples import samples_section
 from grpo.comparison_styles import Style, styles
@@ -139,24 +139,23 @@ def _runs(comparison: Comparison) -> str:
 
 
 def _settings(comparison: Comparison) -> str:
-    """What sets the groups apart and, folded away, all that they share."""
-    groups = [group for group in comparison.groups if group.settings]
-    if not groups:
+    """Folded away: what sets the groups apart, and what they share, as the first run of each was configured."""
+    configs = {group.label: config for group in comparison.groups if (config := compared_config(group.runs[0]))}
+    if not configs:
         return ""
-    differing = differing_settings(comparison.groups)
-    made = "<details><summary>Settings</summary>\n"
-    if differing:
-        rows = [[escape(name), *(_setting(group.settings.get(name)) for group in groups)] for name in differing]
-        made += table(["differs", *(escape(group.label) for group in groups)], rows, "Settings that differ") + "\n"
-    shared = [name for name in groups[0].settings if name not in differing]
-    rows = [[escape(name), _setting(groups[0].settings[name])] for name in shared]
-    return made + table(["shared", "value"], rows, "Shared settings") + "\n</details>"
+    differs, shared = [], []
+    for name in dict.fromkeys(name for config in configs.values() for name in config):
+        cells = [_setting(config.get(name)) for config in configs.values()]
+        if len(set(cells)) > 1:
+            differs.append([escape(name), *cells])
+        else:
+            shared.append([escape(name), cells[0]])
+    made = table(["differs", *map(escape, configs)], differs, "Settings that differ") + "\n" if differs else ""
+    return f"<details><summary>Settings</summary>\n{made}{table(['shared', 'value'], shared, 'Shared')}\n</details>"
 
 
 def _setting(value: Any) -> str:
-    return (
-        f'<td class="text">{escape("unset, or as the algorithm has it" if value is None else show_setting(value))}</td>'
-    )
+    return f'<td class="text">{escape("unset" if value is None else show_setting(value))}</td>'
 
 
 def _cell(value: str, below: str, css: str = "", title: str = "") -> str:

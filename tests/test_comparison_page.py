@@ -10,6 +10,7 @@ import pytest
 from synthetic_runs import group, make_run, ramp
 
 from grpo.comparison import compare
+from grpo.comparison_groups import group_runs
 from grpo.comparison_page import MOST_POINTS, page
 from grpo.comparison_view import make_view
 
@@ -111,6 +112,16 @@ def test_labels_and_responses_are_text(tmp_path):
 def test_responses_of_three_steps_are_shown(tmp_path):
     found = Page(make_page(tmp_path))
     assert [text for text in found.texts["pre"] if text != HOSTILE] == ["p1", "p1", "p5", "p5", "p9", "p9"]
+
+
+def test_settings_are_the_configured_values(tmp_path):
+    """Of grpo and dr_grpo: the row's name and every cell in which the rows differ."""
+    dr = {"algo": "dr_grpo", "advantage": "centred", "aggregation": "constant", "kl_coef": 0.0, "seed": 5}
+    runs = [make_run(tmp_path / name, ramp(20.0), config) for name, config in (("a", {}), ("b", dr))]
+    found = Page(page(compare(group_runs(runs), make_view(runs), "t"), PICTURE, ()))
+    assert found.cells("differs") == ["grpo", "dr_grpo"]
+    assert found.cells("kl_coef") == ["0.04", "0"] and found.cells("advantage") == ["group_normalised", "centred"]
+    assert found.cells("learning_rate") == ["2e-4"] and not found.cells("seed")  # told by the table of runs
 
 
 def test_long_curves_are_thinned_and_the_page_says_so(tmp_path):
