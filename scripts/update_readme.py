@@ -27,11 +27,12 @@ ROLES = {
     "README.md": "this page",
     "data/README.md": "how to write a data set",
     "rewards/README.md": "how to write a verifier",
-    "scripts/curves.png": "the README's figure, by plot_runs.py",
+    "scripts/curves.png": "the README's figure, by python -m grpo.compare",
     "grpo/tiny_model/": "the embedded model, a Hugging Face folder; its README says how it was made",
     "tests/": "test_<file>.py for each file above; `python -m pytest -m 'not slow'` leaves out the minutes-long ones",
 }
-"""What files without a docstring are for."""
+"""What files are for that do not say so themselves."""
+COMMENT = re.compile(r"(?:<!-- |/\* |// |# )(.+?)(?: -->| \*/)?$")
 
 
 def algorithms() -> str:
@@ -104,9 +105,13 @@ def files() -> str:
 
 
 def role(path: Path) -> str:
-    """The first sentence of a Python file's docstring."""
-    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-    return re.split(r"(?<!Dr)\.(?= |$)", " ".join(docstring.split("\n\n")[0].split()), maxsplit=1)[0]
+    """The first sentence of a Python file's docstring, or of another file's first comment."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        text = ast.get_docstring(ast.parse(text)) or ""
+    else:  # a line of HTML, CSS, JavaScript or shell
+        text = next((found[1] for line in text.split("\n") if (found := COMMENT.match(line))), "")
+    return re.split(r"(?<!Dr)\.(?= |$)", " ".join(text.split("\n\n")[0].split()), maxsplit=1)[0]
 
 
 def table(rows: list[list[str]]) -> str:

@@ -1,0 +1,32 @@
+"""Groups of runs -> all that is shown of them: panels of curves, a table of quantities, and what they say.
+
+python -m grpo.compare runs/grpo-seed* runs/dr_grpo-seed*
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from grpo.comparison_groups import RunGroup
+from grpo.comparison_panels import Panel, make_panels
+from grpo.comparison_quantities import Quantity, make_quantities
+from grpo.comparison_view import View
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the picture, the page and the console show."""
+
+    title: str
+    groups: tuple[RunGroup, ...]
+    view: View
+    panels: tuple[Panel, ...]
+    quantities: tuple[Quantity, ...]
+
+
+def compare(groups: Sequence[RunGroup], view: View, title: str) -> Comparison:
+    """Every number there is, from the runs alone."""
+    return Comparison(
+        title, tuple(groups), view, tuple(make_panels(groups, view)), tuple(make_quantities(groups, view))
+    )
