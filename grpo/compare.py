@@ -16,13 +16,13 @@ import tyro
 from rich.console import Console
 
 from grpo.comparison import Comparison, compare
-from grpo.comparison_figure import draw
-from grpo.comparison_groups import group_runs
-from grpo.comparison_page import page
-from grpo.comparison_runs import Run, find_runs, read_run
-from grpo.comparison_styles import styles
-from grpo.comparison_summary import findings, notes, summary_table
-from grpo.comparison_view import make_view
+from grpo.comparison.figure import draw
+from grpo.comparison.groups import group_runs
+from grpo.comparison.page import page
+from grpo.comparison.runs import Run, find_runs, read_run
+from grpo.comparison.styles import styles
+from grpo.comparison.summary import findings, notes, summary_table
+from grpo.comparison.view import make_view
 from grpo.errors import UserError
 
 

@@ -84,13 +84,17 @@ def metrics() -> str:
 
 
 def files() -> str:
-    """The tracked files, each with the first sentence of its docstring."""
+    """The tracked files, each with the first sentence of its docstring; a package is one line."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    packages = [name.removesuffix("__init__.py") for name in listed if re.fullmatch(r"grpo/\w+/__init__\.py", name)]
+    folders = [folder for folder in (*ROLES, *packages) if folder.endswith("/")]
     shown: dict[str, str] = {}
     for name in sorted(listed, key=lambda path: (path.count("/") == 0, path)):
-        folded = next((folder for folder in ROLES if folder.endswith("/") and name.startswith(folder)), name)
-        if folded != ".gitignore":
-            shown[folded] = ROLES.get(folded) or role(ROOT / name)
+        if name != ".gitignore":
+            folded = next((folder for folder in folders if name.startswith(folder)), name)
+            shown.setdefault(
+                folded, ROLES.get(folded) or role(ROOT / name)
+            )  # of a package: its __init__.py, which is first
     lines = []
     for folder in (*FOLDERS, ""):
         inside = {

@@ -4,7 +4,7 @@ import pytest
 from synthetic_runs import make_run, row
 
 from grpo.algorithms import ALGORITHMS
-from grpo.comparison_groups import group_runs, show_setting
+from grpo.comparison.groups import group_runs, show_setting
 from grpo.errors import UserError
 
 ROWS = [row(1, 0, (1, 1), (1, 1))]

@@ -10,9 +10,9 @@ import pytest
 from synthetic_runs import group, make_run, ramp
 
 from grpo.comparison import compare
-from grpo.comparison_groups import group_runs
-from grpo.comparison_page import MOST_POINTS, page
-from grpo.comparison_view import make_view
+from grpo.comparison.groups import group_runs
+from grpo.comparison.page import MOST_POINTS, page
+from grpo.comparison.view import make_view
 
 PICTURE = b"\x89PNG"
 HOSTILE = "</script><img src=x onerror=alert(1)>&\"'${1}"

@@ -3,8 +3,8 @@
 import numpy as np
 from synthetic_runs import group, make_run, ramp, row
 
-from grpo.comparison_panels import make_panels
-from grpo.comparison_view import View
+from grpo.comparison.panels import make_panels
+from grpo.comparison.view import View
 
 VIEW = View(horizon=10, edge=1, window=3, band="range", reach=())
 

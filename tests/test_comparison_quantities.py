@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from synthetic_runs import group, make_run, ramp, row
 
-from grpo.comparison_quantities import make_quantities
-from grpo.comparison_view import View, make_view
+from grpo.comparison.quantities import make_quantities
+from grpo.comparison.view import View, make_view
 from grpo.errors import UserError
 
 VIEW = View(horizon=10, edge=2, window=1, band="interval", reach=(0.8, 0.9))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_runs import make_run, row, write_run
 
-from grpo.comparison_runs import find_runs, read_run, samples
+from grpo.comparison.runs import find_runs, read_run, samples
 from grpo.errors import UserError
 
 

@@ -4,10 +4,10 @@ import pytest
 from synthetic_runs import make_run, ramp
 
 from grpo.comparison import compare
-from grpo.comparison_groups import group_runs
-from grpo.comparison_statistics import Difference, Estimate
-from grpo.comparison_summary import difference_cell, estimate_cell, findings, methods, notes, show
-from grpo.comparison_view import make_view
+from grpo.comparison.groups import group_runs
+from grpo.comparison.seeds import Difference, Estimate
+from grpo.comparison.summary import difference_cell, estimate_cell, findings, methods, notes, show
+from grpo.comparison.view import make_view
 
 
 def compared(*runs, **options):

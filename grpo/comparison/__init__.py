@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from grpo.comparison_groups import RunGroup
-from grpo.comparison_panels import Panel, make_panels
-from grpo.comparison_quantities import Quantity, make_quantities
-from grpo.comparison_view import View
+from grpo.comparison.groups import RunGroup
+from grpo.comparison.panels import Panel, make_panels
+from grpo.comparison.quantities import Quantity, make_quantities
+from grpo.comparison.view import View
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from grpo.comparison import Comparison
-from grpo.comparison_groups import compared_config, show_setting
-from grpo.comparison_panels import GroupCurve, Panel, SeedCurve
-from grpo.comparison_samples import samples_section
-from grpo.comparison_styles import Style, styles
-from grpo.comparison_summary import (
+from grpo.comparison.groups import compared_config, show_setting
+from grpo.comparison.panels import GroupCurve, Panel, SeedCurve
+from grpo.comparison.samples import samples_section
+from grpo.comparison.styles import Style, styles
+from grpo.comparison.summary import (
     difference_cell,
     estimate_cell,
     findings,
@@ -259,4 +259,4 @@ def _embedded(data: dict[str, Any]) -> str:
 
 
 def _asset(kind: str) -> str:
-    return (HERE / f"comparison_page.{kind}").read_text("utf-8").rstrip("\n")
+    return (HERE / f"page.{kind}").read_text("utf-8").rstrip("\n")

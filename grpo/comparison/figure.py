@@ -16,9 +16,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from grpo.comparison import Comparison
-from grpo.comparison_panels import GroupCurve, Panel
-from grpo.comparison_styles import Style, styles
-from grpo.comparison_summary import methods, seeds_text
+from grpo.comparison.panels import GroupCurve, Panel
+from grpo.comparison.styles import Style, styles
+from grpo.comparison.summary import methods, seeds_text
 
 DPI = 120
 

@@ -13,10 +13,10 @@ from functools import partial
 
 import numpy as np
 
-from grpo.comparison_groups import RunGroup
-from grpo.comparison_runs import Run
-from grpo.comparison_statistics import Difference, Estimate, difference, estimate, first_reach, slope
-from grpo.comparison_view import View
+from grpo.comparison.groups import RunGroup
+from grpo.comparison.runs import Run
+from grpo.comparison.seeds import Difference, Estimate, difference, estimate, first_reach, slope
+from grpo.comparison.view import View
 
 LENGTHS = {"mean": "all", "correct": "correct", "incorrect": "incorrect"}
 """Keys below length/ and eval/length_, and what they are called."""
@@ -29,7 +29,7 @@ class Measure:
     key: str
     title: str
     kind: str
-    """How it is shown, see comparison_summary.show: reward, share, tokens, count, steps, seconds."""
+    """How it is shown, see summary.show: reward, share, tokens, count, steps, seconds."""
     meaning: str
     of: Callable[[Run], float | None]
 

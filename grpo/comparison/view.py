@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from grpo.comparison_runs import Run
+from grpo.comparison.runs import Run
 from grpo.errors import UserError
 
 
@@ -26,7 +26,7 @@ class View:
     window: int
     """Steps of the centred running mean of the curves; odd."""
     band: str
-    """`interval` or `range`, see comparison_statistics.band."""
+    """`interval` or `range`, see seeds.band."""
     reach: tuple[float, ...]
     """Held-out accuracies whose price in tokens and steps is told."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo.algorithms import ALGORITHMS
-from grpo.comparison_runs import Run
+from grpo.comparison.runs import Run
 from grpo.errors import UserError
 
 IGNORED = frozenset(

@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 
-from grpo.comparison_groups import RunGroup
-from grpo.comparison_runs import Run
-from grpo.comparison_statistics import Band, band, smooth
-from grpo.comparison_view import View
+from grpo.comparison.groups import RunGroup
+from grpo.comparison.runs import Run
+from grpo.comparison.seeds import Band, band, smooth
+from grpo.comparison.view import View
 
 Column = Callable[[Run], np.ndarray]
 """A run -> [N], a value a row."""

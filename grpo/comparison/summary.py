@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from grpo.comparison import Comparison
-from grpo.comparison_groups import RunGroup
-from grpo.comparison_quantities import Quantity
-from grpo.comparison_statistics import Difference, Estimate
+from grpo.comparison.groups import RunGroup
+from grpo.comparison.quantities import Quantity
+from grpo.comparison.seeds import Difference, Estimate
 
 TOLD = ("growth/incorrect", "slope", "growth/correct", "eval/accuracy", "tokens")
 """Quantities that `findings` puts into a sentence."""
@@ -27,7 +27,7 @@ TOLD = ("growth/incorrect", "slope", "growth/correct", "eval/accuracy", "tokens"
 
 
 def show(value: float | None, kind: str, signed: bool = False) -> str:
-    """A value of a kind (see comparison_quantities.Measure) as text; a difference with its sign."""
+    """A value of a kind (see quantities.Measure) as text; a difference with its sign."""
     if value is None or math.isnan(value):
         return "–"
     size = abs(value) if signed else value

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from grpo.comparison_statistics import band, difference, estimate, first_reach, slope, smooth
+from grpo.comparison.seeds import band, difference, estimate, first_reach, slope, smooth
 
 NAN = math.nan
 LISTS = st.lists(st.floats(-1e3, 1e3).map(lambda v: round(v, 3)), min_size=2, max_size=6)

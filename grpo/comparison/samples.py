@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from grpo.comparison_groups import RunGroup
-from grpo.comparison_runs import Run, samples
+from grpo.comparison.groups import RunGroup
+from grpo.comparison.runs import Run, samples
 
 PER_STEP = 2
 """Responses of a step that are shown."""
