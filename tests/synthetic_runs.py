@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from grpo.comparison_groups import RunGroup
-from grpo.comparison_runs import Run, read_run
+from grpo.comparison.groups import RunGroup
+from grpo.comparison.runs import Run, read_run
 
 CONFIG = {
     "model": "m/tiny", "data": "arithmetic", "algo": "grpo", "advantage": "group_normalised",
