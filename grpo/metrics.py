@@ -54,6 +54,7 @@ METRICS: dict[str, str] = {
     "time/step": "seconds of the whole step, evaluation and saving excluded",
     "tokens_per_second": "response tokens of the step over time/step",
     "tokens": "response tokens generated in the step",
+    "tokens_total": "response tokens since the run began: the axis to see what runs learn from as many tokens",
     "memory/host_gib": "peak memory of this process, GiB",
     "memory/device_gib": "peak memory of the trainer on the GPU, GiB; absent on a CPU",
     "eval/accuracy": "share of held-out problems answered correctly at --eval-temperature; when evaluated",
