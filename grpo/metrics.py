@@ -37,7 +37,7 @@ METRICS: dict[str, str] = {
     "group/refills": "times that dynamic sampling drew anew in the step",
     "policy/loss": "value of the loss; about 0 with one update a step (the ratio is 1), though its gradient is not",
     "policy/surrogate": "weighted advantage times log-probability: a value that moves where the loss does not",
-    "policy/kl": "distance to the frozen reference: k3 estimate of the KL, nats a token; null without --log-kl",
+    "policy/kl": "k3 estimate of the KL to the frozen reference, nats a token; null where none is kept (--log-kl)",
     "policy/kl_coef": "weight of the KL; moves where --kl-target adapts it",
     "policy/entropy": "how undecided the policy is, nats a token; near 0 a group's responses are all alike",
     "policy/clip_low": "share of tokens that no longer push: ratio below the clip range and advantage negative",
