@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 import wandb
@@ -129,6 +130,7 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(tmp_path):
         for step in (1, 2, 3):
             logger.log(row(step, **evaluated(1.0 - 0.125 * step)), [sample(step)])
         raise RuntimeError
+    time.sleep(1)  # wandb names a part by its second
     with make_logger(folder, first_step=3) as logger:
         for step in (3, 4):
             logger.log(row(step, **evaluated(0.25)), [sample(step)])

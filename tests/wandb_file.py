@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ def records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
             position += left
             continue
         _, size, kind = struct.unpack("<IHB", data[position : position + HEADER])
+        if position + HEADER + size > len(data):  # still being written
+            return
         whole += data[position + HEADER : position + HEADER + size]
         position += HEADER + size
         if kind in (FULL, LAST):
@@ -46,11 +49,15 @@ class Content:
 
 
 def content(path: Path) -> Content:
-    """The whole file of a run that has ended."""
-    found: dict[str, list] = {}
-    for record in records(path):
-        kind = record.WhichOneof("record_type")
-        found.setdefault(kind, []).append(getattr(record, kind))
+    """The whole file of a run that has ended; wandb's own process may write its end after `finish` has returned."""
+    for _ in range(300):
+        found: dict[str, list] = {}
+        for record in records(path):
+            kind = record.WhichOneof("record_type")
+            found.setdefault(kind, []).append(getattr(record, kind))
+        if "exit" in found:
+            break
+        time.sleep(0.1)
 
     def values(items) -> dict:
         return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
