@@ -13,7 +13,7 @@ from grpo.algorithms import TRUNCATED
 from grpo.engine import ENGINES
 from grpo.errors import UserError
 from grpo.kl import KL_ESTIMATORS, KL_PLACES
-from grpo.logger import WANDB_MODES
+from grpo.logger_wandb import WANDB_MODES
 from grpo.losses import RATIOS, SURROGATES
 from grpo.problems import TEMPLATES
 

@@ -1,5 +1,8 @@
 """Where a run is written: console, config.json, metrics.jsonl, samples.jsonl, and wandb. The loop never asks which.
 
+    with Logger(Path("runs/first"), steps=100, config={}, wandb_mode="off", project="grpo") as logger:
+        logger.log({"step": 1, "reward/mean": 0.5})
+
 Every line of a .jsonl file is appended by a single write, so that an interrupted run leaves whole lines.
 """
 
@@ -9,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +22,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from grpo.errors import UserError
+from grpo.logger_wandb import WandbRun, resolve_wandb_mode
 from grpo.metrics import Metrics
 from grpo.records import Group, Rewards
-
-WANDB_MODES = ("auto", "online", "offline", "off")
-"""What `--wandb` accepts; `auto` is online where an account is configured and offline elsewhere."""
 
 SHOWN = {
     "reward/mean": "reward {:.2f}",
@@ -54,11 +56,22 @@ class Logger:
         group: str | None = None,
     ) -> None:
         wandb_mode = resolve_wandb_mode(wandb_mode)  # refused before the folder is made, which would then be in the way
-        self.folder = folder
+        config = {**config, "versions": versions(), "commit": commit()}
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("metrics.jsonl", "samples.jsonl"):
-            drop_rows_from(folder / name, first_step)
-        write_json(folder / "config.json", {**config, "versions": versions(), "commit": commit()})
+        rows, samples = (drop_rows_from(folder / name, first_step) for name in ("metrics.jsonl", "samples.jsonl"))
+        self.wandb: WandbRun | None = None
+        if wandb_mode != "off":
+            place = dict(project=project, group=group, config=config)
+            try:
+                self.wandb = WandbRun(folder, wandb_mode, **place, rows=rows, samples=samples)
+            except UserError:
+                if new:
+                    shutil.rmtree(folder)
+                raise
+        self.folder = folder
+        self.tokens_total = sum(row.get("tokens") or 0.0 for row in rows)
+        write_json(folder / "config.json", config)
         self.console = Console(highlight=False, soft_wrap=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -72,7 +85,6 @@ class Logger:
             refresh_per_second=2,
         )
         self.task = self.progress.add_task("steps", total=steps, completed=first_step - 1)
-        self.wandb = _start_wandb(folder, wandb_mode, project, group, config)
 
     def __enter__(self) -> Logger:
         self.progress.start()
@@ -89,23 +101,15 @@ class Logger:
 
     def log(self, metrics: Metrics, samples: Sequence[dict[str, Any]] = ()) -> None:
         """One step: a line on the console, a row of metrics.jsonl and of wandb, a few whole samples."""
+        self.tokens_total += metrics.get("tokens") or 0.0
+        metrics = {**metrics, "tokens_total": self.tokens_total}
         append_json(self.folder / "metrics.jsonl", metrics)
         for sample in samples:
             append_json(self.folder / "samples.jsonl", sample)
         if self.wandb is not None:
-            self._log_wandb(metrics, samples)
+            self.wandb.log(metrics, samples)
         self.progress.update(self.task, completed=metrics["step"])
         self.say(step_line(metrics))
-
-    def _log_wandb(self, metrics: Metrics, samples: Sequence[dict[str, Any]]) -> None:
-        import wandb
-
-        row: dict[str, Any] = {name: value for name, value in metrics.items() if value is not None}
-        if samples:
-            columns = ["step", "prompt", "response", "reward", "advantage", "truncated", "verifiers", "columns"]
-            cells = [[_cell(sample[column]) for column in columns] for sample in samples]
-            row["samples"] = wandb.Table(columns=columns, data=cells)
-        self.wandb.log(row, step=int(metrics["step"]))
 
 
 def step_line(metrics: Metrics) -> str:
@@ -176,14 +180,20 @@ def append_json(path: Path, value: Any) -> None:
         file.write(line)
 
 
-def drop_rows_from(path: Path, step: int) -> None:
-    """Remove rows of this step and later ones: a run resumed at a checkpoint makes them anew."""
-    if path.is_file():
-        rows = [line for line in path.read_text("utf-8", "surrogatepass").splitlines(keepends=True) if line.strip()]
-        kept = [line for line in rows if line.endswith("\n") and json.loads(line)["step"] < step]
-        part = path.with_name(path.name + ".part")
-        part.write_text("".join(kept), "utf-8", "surrogatepass")
-        os.replace(part, path)
+def drop_rows_from(path: Path, step: int) -> list[dict[str, Any]]:
+    """Remove rows of this step and later ones, which a run resumed at a checkpoint makes anew, and return the others.
+
+    A torn last line goes, too. Only "\\n" ends a line: a response may hold any other line separator of Unicode.
+    """
+    if not path.is_file():
+        return []
+    lines = [line for line in path.read_bytes().split(b"\n")[:-1] if line.strip()]
+    rows = [json.loads(line.decode("utf-8", "surrogatepass")) for line in lines]
+    kept = [line + b"\n" for line, row in zip(lines, rows, strict=True) if row["step"] < step]
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(b"".join(kept))
+    os.replace(part, path)
+    return [row for row in rows if row["step"] < step]
 
 
 def versions() -> dict[str, str]:
@@ -206,45 +216,6 @@ def commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):  # no git, or an installed wheel
         return None
     return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
-
-
-def resolve_wandb_mode(mode: str) -> str:
-    """`--wandb` -> online, offline, off, or what WANDB_MODE says. Raises: UserError for online without an account."""
-    if mode not in WANDB_MODES:
-        raise UserError(f"--wandb {mode} is not one of {', '.join(WANDB_MODES)}.")
-    if mode in ("off", "offline"):
-        return mode
-    import wandb
-
-    if mode == "auto":
-        return os.environ.get("WANDB_MODE") or ("online" if wandb.login(prompt=False) else "offline")
-    if not wandb.login(prompt=False):
-        raise UserError(
-            "--wandb online, but no wandb account is configured. Run `wandb login`, or use --wandb offline."
-        )
-    return mode
-
-
-def _start_wandb(folder: Path, mode: str, project: str, group: str | None, config: dict[str, Any]):
-    if mode == "off":
-        return None
-    import wandb
-
-    return wandb.init(
-        project=project,
-        group=group,
-        name=folder.name,
-        id=folder.name if mode == "online" else None,
-        resume="allow" if mode == "online" else None,
-        dir=folder,
-        config=config,
-        mode=mode,
-        settings=wandb.Settings(silent=True, console="off"),
-    )
-
-
-def _cell(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _number(value: float) -> float | None:

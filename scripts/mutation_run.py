@@ -89,7 +89,9 @@ def survives(mistake: Mistake | None, folder: Path) -> tuple[bool, str]:
         path = folder / "grpo" / mistake.file
         text = path.read_text()
         if text.count(mistake.right) != 1:
-            raise SystemExit(f"'{mistake.name}': {mistake.file} holds the text to change {text.count(mistake.right)} times")
+            raise SystemExit(
+                f"'{mistake.name}': {mistake.file} holds the text to change {text.count(mistake.right)} times"
+            )
         path.write_text(text.replace(mistake.right, mistake.wrong))
     tests = [f"tests/test_{name}.py" for name in TESTS]
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from grpo.algorithms import ALGORITHMS
 from grpo.config import Config
+from grpo.logger_pictures import PICTURES
 from grpo.metrics import METRICS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,8 +80,9 @@ def flags() -> str:
 
 
 def metrics() -> str:
-    """Every key of metrics.jsonl in one sentence."""
-    return table([["key", "meaning"], ["---"] * 2, *([f"`{key}`", text] for key, text in METRICS.items())])
+    """Every key of metrics.jsonl, and what only wandb has, in one sentence each."""
+    keys = {**METRICS, **PICTURES}
+    return table([["key", "meaning"], ["---"] * 2, *([f"`{key}`", text] for key, text in keys.items())])
 
 
 def files() -> str:
