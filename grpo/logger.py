@@ -70,7 +70,7 @@ class Logger:
                     shutil.rmtree(folder)
                 raise
         self.folder = folder
-        self.tokens_total = sum(row.get("tokens") or 0.0 for row in rows)
+        self.tokens_total = sum(map(generated, rows))
         write_json(folder / "config.json", config)
         self.console = Console(highlight=False, soft_wrap=True)
         self.progress = Progress(
@@ -101,7 +101,7 @@ class Logger:
 
     def log(self, metrics: Metrics, samples: Sequence[dict[str, Any]] = ()) -> None:
         """One step: a line on the console, a row of metrics.jsonl and of wandb, a few whole samples."""
-        self.tokens_total += metrics.get("tokens") or 0.0
+        self.tokens_total += generated(metrics)
         metrics = {**metrics, "tokens_total": self.tokens_total}
         append_json(self.folder / "metrics.jsonl", metrics)
         for sample in samples:
@@ -110,6 +110,11 @@ class Logger:
             self.wandb.log(metrics, samples)
         self.progress.update(self.task, completed=metrics["step"])
         self.say(step_line(metrics))
+
+
+def generated(metrics: Metrics) -> float:
+    """Response tokens generated in a step: those it trains on, and those that dynamic sampling dropped."""
+    return (metrics.get("tokens") or 0.0) + (metrics.get("tokens_dropped") or 0.0)
 
 
 def step_line(metrics: Metrics) -> str:

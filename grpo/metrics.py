@@ -52,9 +52,10 @@ METRICS: dict[str, str] = {
     "time/update": "seconds on log-probabilities and updates",
     "time/sync": "seconds handing the weights over and proving it",
     "time/step": "seconds of the whole step, evaluation and saving excluded",
-    "tokens_per_second": "response tokens of the step over time/step",
-    "tokens": "response tokens generated in the step",
-    "tokens_total": "response tokens since the run began: the axis to see what runs learn from as many tokens",
+    "tokens_per_second": "response tokens generated in the step, dropped ones included, over time/step",
+    "tokens": "response tokens that the step trains on",
+    "tokens_dropped": "response tokens of groups that dynamic sampling drew and dropped in the step",
+    "tokens_total": "response tokens generated since the run began: the axis on which runs spend alike",
     "memory/host_gib": "peak memory of this process, GiB",
     "memory/device_gib": "peak memory of the trainer on the GPU, GiB; absent on a CPU",
     "eval/accuracy": "share of held-out problems answered correctly at --eval-temperature; when evaluated",
@@ -112,7 +113,8 @@ def step_metrics(
         **watch.seconds,
         "time/step": seconds,
         "tokens": tokens,
-        "tokens_per_second": tokens / seconds,
+        "tokens_dropped": watch.tokens - tokens,
+        "tokens_per_second": watch.tokens / seconds,
         **memory_metrics(),
     }
 
@@ -131,10 +133,12 @@ def memory_metrics() -> Metrics:
 
 
 class Stopwatch:
-    """Seconds by stage: `with watch("generate"): ...` adds to `watch.seconds["time/generate"]`."""
+    """Of a step: seconds by stage (`with watch("generate"):` adds to `seconds["time/generate"]`), tokens generated."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.tokens = 0.0
+        """Response tokens, those of groups that dynamic sampling drops included."""
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:

@@ -19,7 +19,7 @@ from grpo.evaluate import evaluate
 from grpo.kl import KLCoefficient, response_kl
 from grpo.logger import summary, whole_samples
 from grpo.losses import Bounds, TokenLoss, policy_token_loss
-from grpo.metrics import Metrics, Stopwatch, correct, step_metrics, truncated
+from grpo.metrics import Metrics, Stopwatch, correct, lengths, step_metrics, truncated
 from grpo.parts import Parts, make_parts
 from grpo.policy import LossTerm
 from grpo.problems import draw
@@ -87,6 +87,7 @@ def generate_and_verify(config: Config, parts: Parts, watch: Stopwatch, step: in
             seed=step_seed(config, step) + 500_000_003 * attempt,
             on_response=parts.verifiers.submit,
         )
+    watch.tokens += lengths(groups).sum().item()
     with watch("verify"):
         rewards = parts.verifiers(groups)
     return groups, rewards, credited(rewards.total, groups, config)

@@ -57,7 +57,7 @@ def test_tokens_spent_add_up_and_stop_at_a_gap(tmp_path):
     rows = [
         {"step": 0},
         {"step": 1, "tokens": 5.0},
-        {"step": 2, "tokens": 7.0},
+        {"step": 2, "tokens": 4.0, "tokens_dropped": 3.0},
         {"step": 3},
         {"step": 4, "tokens": 1.0},
     ]

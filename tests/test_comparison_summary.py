@@ -74,10 +74,10 @@ def test_nothing_to_note_of_equal_runs(tmp_path):
 
 
 def test_notes_on_what_limits_the_comparison(tmp_path):
-    refilled = [each | {"group/refills": 2} for each in ramp(20.0, steps=7)]
-    for each in refilled[1:]:
+    unevaluated = ramp(20.0, steps=7)
+    for each in unevaluated[1:]:
         each.pop("eval/accuracy", None)
-    short = make_run(tmp_path / "short", refilled, {"seed": 0})
+    short = make_run(tmp_path / "short", unevaluated, {"seed": 0})
     again = make_run(tmp_path / "again", ramp(20.0), {"seed": 0, "commit": "other"})
     lone = make_run(tmp_path / "lone", [{"step": 8, "reward/mean": 1.0}])
     said = "\n".join(notes(compared(short, again, lone)))
@@ -88,7 +88,6 @@ def test_notes_on_what_limits_the_comparison(tmp_path):
     assert "made by 2 different commits" in said
     assert "Without a held-out accuracy: lone." in said and "Without incorrect responses: lone." in said
     assert "The last evaluations stand at different steps: 0, 5." in said
-    assert "dropped are not counted in short." in said
 
 
 def test_methods_say_bands_and_smoothing(tmp_path):

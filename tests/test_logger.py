@@ -104,8 +104,8 @@ def test_tokens_add_up_across_a_resume(tmp_path):
         for step in (1, 2, 3):
             logger.log({"step": step, "tokens": 10.0 * step})
     with make_logger(tmp_path, first_step=3) as logger:
-        logger.log({"step": 3, "tokens": 5.0})
-    assert [row["tokens_total"] for row in read(tmp_path / "metrics.jsonl")] == [0, 10, 30, 35]
+        logger.log({"step": 3, "tokens": 5.0, "tokens_dropped": 2.0})
+    assert [row["tokens_total"] for row in read(tmp_path / "metrics.jsonl")] == [0, 10, 30, 37]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

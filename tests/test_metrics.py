@@ -67,8 +67,10 @@ def test_updates_are_averaged_but_for_the_learning_rate():
 def test_a_step_adds_up():
     watch = Stopwatch()
     watch.seconds = {"time/generate": 2.0, "time/verify": 0.5, "time/update": 1.0, "time/sync": 0.5}
+    watch.tokens = 160.0
     row = step_metrics(3, GROUPS, REWARDS, REWARDS.total, [{"policy/learning_rate": 0.1}], watch)
-    assert row["step"] == 3 and row["time/step"] == 4.0 and row["tokens"] == 100 and row["tokens_per_second"] == 25.0
+    assert row["step"] == 3 and row["time/step"] == 4.0 and row["tokens"] == 100
+    assert row["tokens_dropped"] == 60 and row["tokens_per_second"] == 40.0
     explained = set(METRICS)
     for key in row:
         area, _, verifier = key.rpartition("/")

@@ -170,6 +170,8 @@ def test_dynamic_sampling_draws_anew_and_leaves_fewer_uniform_groups(tmp_path):
     again = rows(run(tmp_path, *flags, "--dynamic-sampling", "4", name="again"))
     assert sum(row["group/refills"] for row in plain) == 0 < sum(row["group/refills"] for row in again) <= 8
     assert sum(row["group/uniform"] for row in again) < sum(row["group/uniform"] for row in plain)
+    assert sum(row["tokens_dropped"] for row in plain) == 0 < sum(row["tokens_dropped"] for row in again)
+    assert again[-1]["tokens_total"] == sum(row["tokens"] + row["tokens_dropped"] for row in again)
 
 
 def test_ingredients_of_ones_own(tmp_path):

@@ -56,8 +56,11 @@ class Run:
 
     @cached_property
     def tokens_spent(self) -> np.ndarray:
-        """[N] response tokens generated in training up to and with each row's step; NaN from the first gap on."""
-        tokens = self.column("tokens")
+        """[N] response tokens generated in training up to and with each row's step; NaN from the first gap on.
+
+        Those of groups that dynamic sampling has dropped are spent as well.
+        """
+        tokens = self.column("tokens") + np.nan_to_num(self.column("tokens_dropped"))
         return np.cumsum(np.where((self.steps == 0) & np.isnan(tokens), 0.0, tokens))
 
     @cached_property

@@ -126,9 +126,6 @@ def notes(comparison: Comparison) -> list[str]:
     last = {int(run.steps[i][-1]) for run in runs if (i := _evaluated(run, view.horizon)).any()}
     if len(last) > 1:
         said.append(f"The last evaluations stand at different steps: {', '.join(map(str, sorted(last)))}.")
-    refilled = [run.name for run in runs if np.nansum(run.column("group/refills")) > 0]
-    if refilled:
-        said.append(f"Dynamic sampling: tokens of groups drawn and dropped are not counted in {', '.join(refilled)}.")
     return said
 
 
