@@ -16,6 +16,7 @@ import tyro
 from grpo.algorithms import ALGORITHMS
 from grpo.config_check import check
 from grpo.errors import UserError
+from grpo.problems import data_rewards
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent / "tiny_model"
 
@@ -63,14 +64,16 @@ class Config:
     """Data set: a name in data/, a .jsonl file, a .py file, or a hub name; unset: arithmetic (embedded) or math12k."""
     eval_data: str | None = None
     """Held-out data; unset: the test split of --data, or a tenth of a .jsonl file, taken out of training."""
+    data_dir: Path | None = None
+    """Folder of .jsonl files from which the sets of data/ are read instead of the hub; unset: the hub."""
     problem_column: str = "problem"
     """Column of the data that holds the problem."""
     answer_column: str = "answer"
     """Column of the data that holds the gold answer."""
     template: str = "auto"
     """Prompt template: auto, chat (the tokenizer's own), qwen_math, r1, plain."""
-    reward: tuple[str, ...] = ("math_answer",)
-    """Verifiers: names in rewards/, .py files or modules, each with an optional weight, as in think_format=0.1."""
+    reward: tuple[str, ...] | None = None
+    """Verifiers: names in rewards/, .py files or modules, weighted as in think_format=0.1; unset: those of --data."""
     # The algorithm: a row of the table, and its ingredients
     algo: str = "dr_grpo"
     """Row of the algorithm table."""
@@ -246,6 +249,8 @@ def resolve(config: Config) -> Config:
     filled = {**preset, **asdict(ALGORITHMS[config.algo]), "model": model}
     unset = {field.name for field in fields(Config) if getattr(config, field.name) is None}
     config = replace(config, **{name: value for name, value in filled.items() if name in unset})
+    if config.reward is None:
+        config = replace(config, reward=data_rewards(config.data))
     if config.loss_constant is None:
         config = replace(config, loss_constant=float(config.max_response_tokens))
     if config.name is None:

@@ -21,7 +21,7 @@ from grpo.kl import KLCoefficient
 from grpo.logger import Logger
 from grpo.policy import LossTerm, Policy, Reference
 from grpo.pretrained import check_model, load_model, load_tokenizer
-from grpo.problems import Row, encode, has_split, load_rows
+from grpo.problems import Row, check_data_dir, encode, has_split, load_rows
 from grpo.records import Problem
 from grpo.sync import TOLERANCE, SyncProbe
 from grpo.verifiers import Verifiers, check_specs
@@ -159,14 +159,14 @@ def load_data(config: Config) -> tuple[list[Row], list[Row]]:
     A .jsonl file has no test split: without --eval-data every tenth row is held out of training, from the first on.
     Every row can be read by a verifier as a column, and so can the run's `max_response_tokens`.
     """
+    held_out_data = config.eval_data or config.data
+    check_data_dir(config.data_dir, list(dict.fromkeys([config.data, held_out_data])))
     columns = dict(problem_column=config.problem_column, answer_column=config.answer_column)
-    rows = load_rows(config.data, "train", **columns)
+    rows = load_rows(config.data, "train", data_dir=config.data_dir, **columns)
     held_out: list[Row] = []
     if config.eval_problems:
-        if config.eval_data:
-            held_out = load_rows(config.eval_data, "test", **columns)
-        elif has_split(config.data):
-            held_out = load_rows(config.data, "test", **columns)
+        if config.eval_data or has_split(config.data):
+            held_out = load_rows(held_out_data, "test", data_dir=config.data_dir, **columns)
         elif len(rows) >= 10:
             picked = range(0, len(rows), 10)[: config.eval_problems]
             held_out = [rows[i] for i in picked]

@@ -23,6 +23,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from grpo.errors import UserError
 
@@ -105,6 +106,14 @@ def load(spec: str, kind: str) -> Callable:
             f"It defines: {', '.join(others) or 'none'}. Name one of them as {place}:FUNCTION."
         )
     return found
+
+
+def constant(spec: str, kind: str, name: str, default: Any) -> Any:
+    """What the file that `spec` names defines under `name` beside its function, such as a data set's `REWARD`.
+
+    Raises: UserError where there is no such file.
+    """
+    return getattr(_module(split_function(spec)[0], spec, kind), name, default)
 
 
 def _module(place: str, spec: str, kind: str) -> ModuleType:

@@ -7,11 +7,13 @@
 | `./problems.jsonl`                    | one JSON object a line                                                 |
 | `org/name` · `org/name:config`        | any data set that the `datasets` library loads from the hub            |
 
-A row is a dict with a `problem` (text, or chat messages) and whatever columns its verifiers ask for.
+A row is a dict with a `problem` (text, or chat messages) and whatever columns its verifiers ask for. With `--data-dir`
+the sets of data/ that come from the hub are read from a local folder instead.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Row = dict[str, Any]
+
+DEFAULT_REWARD = ("math_answer",)
+"""The verifiers of a data set that names none."""
 
 TEMPLATES: dict[str, str] = {
     "qwen_math": (
@@ -49,26 +54,90 @@ TEMPLATES: dict[str, str] = {
 # Rows ------------------------------------------------------------------------------------------------------------
 
 
-def load_rows(spec: str, split: str, *, problem_column: str = "problem", answer_column: str = "answer") -> list[Row]:
+def load_rows(
+    spec: str,
+    split: str,
+    *,
+    problem_column: str = "problem",
+    answer_column: str = "answer",
+    data_dir: Path | None = None,
+) -> list[Row]:
     """Rows of `--data SPEC`; the named columns are renamed to `problem` and `answer`.
 
+    data_dir: the folder from which a set that otherwise comes from the hub is read (see `check_data_dir`).
     Raises: UserError where the data is not found, is malformed, is empty, or has no problem column.
     """
-    if not has_split(spec):
-        rows = read_jsonl(Path(spec).expanduser())
+    if has_split(spec):
+        rows = _load_split(spec, split, data_dir if reads_data_dir(spec) else None)
     else:
-        load = partial(load_hub, spec) if _is_hub_name(spec) else plugins.load(spec, "data")
-        try:
-            rows = list(load(split))
-        except (OSError, ValueError) as error:  # not found, offline, unknown split
-            raise UserError(
-                f"--data {spec}: loading its split '{split}' failed ({type(error).__name__}: "
-                f"{str(error).splitlines()[0]}). Check the name and the network, or give a local .jsonl file. "
-                f"Built-in: {', '.join(plugins.available('data'))}."
-            ) from error
+        rows = read_jsonl(Path(spec).expanduser())
     if not rows:
         raise UserError(f"--data {spec} ({split}) has no rows. Each row needs at least a '{problem_column}'.")
     return [_renamed(row, i, spec, problem_column, answer_column) for i, row in enumerate(rows)]
+
+
+def _load_split(spec: str, split: str, data_dir: Path | None) -> list[Row]:
+    load = partial(load_hub, spec) if _is_hub_name(spec) else plugins.load(spec, "data")
+    try:
+        return list(load(split) if data_dir is None else load(split, data_dir=data_dir))
+    except (OSError, ValueError) as error:  # not found, offline, unknown split
+        said = (str(error).splitlines() or [""])[0]
+        if data_dir is not None:
+            raise UserError(f"--data {spec}, split '{split}', from --data-dir {data_dir}: {said}") from error
+        raise UserError(
+            f"--data {spec}: loading its split '{split}' failed ({type(error).__name__}: {said}). Check the name and "
+            "the network, give a local .jsonl file, or a folder of them by --data-dir. "
+            f"Built-in: {', '.join(plugins.available('data'))}."
+        ) from error
+
+
+def reads_data_dir(spec: str) -> bool:
+    """Whether `--data SPEC` can be read from `--data-dir`: whether its function `load` has a parameter `data_dir`."""
+    if not has_split(spec) or _is_hub_name(spec):
+        return False
+    return "data_dir" in inspect.signature(plugins.load(spec, "data")).parameters
+
+
+def check_data_dir(data_dir: Path | None, specs: Sequence[str]) -> None:
+    """Refuse a `--data-dir` that would not do what it says for the data sets of a command.
+
+    A file of one's own and a generated set are the same with it as without, so they may stand beside a set that is read
+    from the folder.
+
+    Raises: UserError where there is no such folder, where a set is a hub name, or where no set would be read from it.
+    """
+    if data_dir is None:
+        return
+    if not data_dir.is_dir():
+        raise UserError(f"--data-dir {data_dir} is no folder. Give a folder of .jsonl files, as data/README.md has it.")
+    readable = [name for name in plugins.available("data") if reads_data_dir(name)]
+    for spec in specs:
+        if has_split(spec) and _is_hub_name(spec):
+            raise UserError(
+                f"--data-dir {data_dir}: {spec} is a name on the hub, and is not looked for in a folder. Give the file "
+                f"itself, as in {data_dir / 'FILE.jsonl'}, or a set of data/ that can be: {', '.join(readable)}."
+            )
+    if not any(reads_data_dir(spec) for spec in specs):
+        raise UserError(
+            f"--data-dir {data_dir}: nothing would be read from it, because {', '.join(specs)} does not come from the "
+            f"hub. Leave it out, or use a set of data/ that does: {', '.join(readable)}."
+        )
+
+
+def data_rewards(spec: str) -> tuple[str, ...]:
+    """The verifiers that fit the answers of `--data SPEC`: `REWARD` of its file, `("math_answer",)` where it has none.
+
+    Raises: UserError where there is no such data set, or REWARD is no tuple of texts.
+    """
+    if not has_split(spec) or _is_hub_name(spec):
+        return DEFAULT_REWARD
+    named = plugins.constant(spec, "data", "REWARD", DEFAULT_REWARD)
+    if not isinstance(named, tuple | list) or not named or not all(isinstance(name, str) for name in named):
+        raise UserError(
+            f"--data {spec}: REWARD in its file is {named!r}, and must be a tuple of verifiers as --reward takes them, "
+            "such as ('math_answer',)."
+        )
+    return tuple(named)
 
 
 def read_jsonl(path: Path) -> list[Row]:
