@@ -5,10 +5,19 @@ Weights are read from safetensors only: a pickled checkpoint can run code.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from grpo.errors import UserError
 
@@ -70,6 +79,14 @@ def check_model(
             f"The pad token {tokenizer.pad_token} has id {tokenizer.pad_token_id}, but the model of {source} has only "
             f"{config.vocab_size} embeddings. Set a pad token that the model knows in tokenizer_config.json."
         )
+
+
+def model_configs(source: str, *, trust_remote_code: bool) -> list[PretrainedConfig | GenerationConfig]:
+    """The model's config and, where there is one, its generation config: what says which ids end a sequence."""
+    configs = [AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)]
+    with contextlib.suppress(OSError):  # many models have no generation_config.json
+        configs.append(GenerationConfig.from_pretrained(source))
+    return configs
 
 
 def load_model(source: str, *, device: str, trust_remote_code: bool) -> PreTrainedModel:
