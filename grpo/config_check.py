@@ -112,8 +112,8 @@ def check(config: Config) -> None:
         )
     if config.eval_responses > 1 and config.eval_temperature == 0:
         raise UserError(
-            f"--eval-responses {config.eval_responses} with --eval-temperature 0: greedy responses to a problem are all "
-            "the same. Use 1 of them, or a temperature above 0."
+            f"--eval-responses {config.eval_responses} with --eval-temperature 0: greedy responses to a problem are "
+            "all the same. Use 1 of them, or a temperature above 0."
         )
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda, but torch sees no CUDA device here. Use --device cpu, or leave it at auto.")

@@ -94,7 +94,7 @@ class Measures:
 
 
 def measure(results: Sequence[ProblemResult], ks: Sequence[int] | None = None) -> Measures:
-    """pass@k and maj@k for those of `ks` that are at least 2 and at most n; unset: for n.
+    """pass@k and maj@k for those of `ks` that are at most n; unset: for n, where it is more than 1.
 
     Raises: UserError where problems have different numbers of responses.
     """
@@ -102,7 +102,7 @@ def measure(results: Sequence[ProblemResult], ks: Sequence[int] | None = None) -
     if len(sizes) != 1:
         raise UserError(f"The problems of an evaluation must have equally many responses, not {sorted(sizes)}.")
     (n,) = sizes
-    ks = [k for k in ([n] if ks is None else sorted(set(ks))) if 2 <= k <= n]
+    ks = [k for k in sorted(set(ks)) if k <= n] if ks else [n][: n - 1]
     flat = [response for result in results for response in result.responses]
     answered = any(response.final_answer is not None for response in flat)
     return Measures(
@@ -131,9 +131,10 @@ def training_metrics(results: Sequence[ProblemResult]) -> Metrics:
         "length_incorrect": found.length_incorrect,
         "truncated": found.truncated,
         "failures": float(found.failures),
-        **{"pass@k": estimate.value for estimate in found.pass_at.values()},
-        **{"maj@k": estimate.value for estimate in found.maj_at.values()},
     }
+    for name, estimates in (("pass@k", found.pass_at), ("maj@k", found.maj_at)):
+        if found.responses in estimates:
+            metrics[name] = estimates[found.responses].value
     return {f"eval/{name}": value for name, value in metrics.items()}
 
 

@@ -32,7 +32,7 @@ BATCH = 500
 
 
 class Estimate(NamedTuple):
-    """A mean over problems and its 95% interval; no interval where there is only one problem."""
+    """A mean over problems and its 95% interval; None for its ends where the data cannot give one."""
 
     value: float
     low: float | None
@@ -85,7 +85,7 @@ def _vote(answers: Sequence[str | None], right: Sequence[bool]) -> float:
     votes = Counter(answer for answer in answers if answer is not None)
     most = max(votes.values(), default=0)
     first = [answers.index(answer) for answer, count in votes.items() if count == most]
-    # Equal answers have equal verdicts, unless the verifier failed on one or reads more than the answer: then their mean.
+    # Equal answers have equal verdicts, unless the verifier failed on one or reads more than the answer: then the mean.
     shares = [np.mean([r for a, r in zip(answers, right, strict=True) if a == answers[i]]) for i in first]
     return float(np.mean(shares)) if shares else 0.0
 
@@ -93,13 +93,17 @@ def _vote(answers: Sequence[str | None], right: Sequence[bool]) -> float:
 def mean_interval(values: Sequence[float]) -> Estimate:
     """The mean of one value a problem, [P] in 0..1, with the 95% percentile bootstrap interval over problems.
 
-    Where every problem is all wrong or all right, resampling cannot vary: then the exact interval of Clopper and
-    Pearson over P problems. Raises: ValueError for no values.
+    Where all problems have the same value, resampling cannot vary, and would call that certain. Where they are all
+    wrong or all right it is the exact interval of Clopper and Pearson over P problems instead, and else (only ever with
+    a few problems) none. Raises: ValueError for no values.
     """
     values = np.asarray(values, dtype=float)
-    if len(values) > 1 and (np.all(values == 0) or np.all(values == 1)):
+    if len(values) > 1 and np.ptp(values) == 0:
+        value = float(values[0])
+        if value not in (0.0, 1.0):
+            return Estimate(value, None, None)
         exact = stats.binomtest(int(values.sum()), len(values)).proportion_ci(LEVEL, method="exact")
-        return Estimate(float(values[0]), float(exact.low), float(exact.high))
+        return Estimate(value, float(exact.low), float(exact.high))
     return _bootstrap(values)
 
 

@@ -60,7 +60,7 @@ METRICS: dict[str, str] = {
     "eval/accuracy_low": "lower end of its 95% interval, by a bootstrap over problems",
     "eval/accuracy_high": "upper end of it",
     "eval/pass@k": "chance that one of k = --eval-responses responses is right; absent where k is 1",
-    "eval/maj@k": "share of held-out problems whose most frequent answer is right; absent where k is 1 or none can vote",
+    "eval/maj@k": "share of held-out problems whose most frequent answer is right; absent where k is 1",
     "eval/length": "mean response length on the held-out problems",
     "eval/length_correct": "mean length of the right responses to them",
     "eval/length_incorrect": "mean length of all others",

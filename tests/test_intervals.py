@@ -84,7 +84,11 @@ def test_the_interval_is_that_of_the_means_distribution():
     """Two problems, 0 and 1: resampling gives 0, 1/2, 1 with 1/4, 1/2, 1/4, so that the 95% interval is 0 to 1."""
     assert mean_interval([0.0, 1.0]) == Estimate(0.5, 0.0, 1.0)
     many = mean_interval([0.0, 1.0] * 200)  # the binomial's: 0.5 +- 1.96 * 0.5 / 20
-    assert many.value == 0.5 and many.low == pytest.approx(0.451, abs=0.004) and many.high == pytest.approx(0.549, abs=0.004)
+    assert (
+        many.value == 0.5
+        and many.low == pytest.approx(0.451, abs=0.004)
+        and many.high == pytest.approx(0.549, abs=0.004)
+    )
 
 
 def test_the_same_data_give_the_same_interval():
@@ -101,6 +105,7 @@ def test_all_right_and_all_wrong_are_not_certain():
 
 def test_one_problem_has_no_interval_and_none_is_an_error():
     assert mean_interval([0.5]) == Estimate(0.5, None, None)
+    assert mean_interval([0.75, 0.75, 0.75]) == Estimate(0.75, None, None)  # nothing varies: not certain, unknown
     with pytest.raises(ValueError, match="no problem"):
         mean_interval([])
 
