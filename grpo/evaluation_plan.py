@@ -25,7 +25,6 @@ from grpo.records import Problem
 from grpo.results import ProblemResult, drop_torn_line, problem_key, read_results, write_results
 from grpo.verifiers import check_specs
 
-
 SETTINGS = (
     "problem_column",
     "answer_column",

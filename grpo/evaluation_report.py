@@ -131,8 +131,8 @@ def comparison_section(comparisons: Sequence[Comparison]) -> Section:
     ]
     if len(comparisons) > 1:
         notes.append(
-            f"{len(comparisons)} comparisons: the p-values are not corrected for their number, and at this level one in "
-            "twenty is called a difference by chance."
+            f"{len(comparisons)} comparisons: the p-values are not corrected for their number, and at this level one "
+            "in twenty is called a difference by chance."
         )
     if any("best templates" in one.where for one in comparisons):
         notes.append("Best templates are chosen by the accuracy that is shown, which flatters both models a little.")

@@ -98,7 +98,7 @@ def final_answer(response: str) -> str | None:
     parts = next((reading for reading in reversed(readings) if len(reading) == 1), readings[0])
     if any(len(part) > MAX_ANSWER for part in parts):
         return None
-    return ", ".join(THOUSANDS.sub(lambda m: m[0].replace(",", ""), squash(clean(part))) for part in parts) or None
+    return ",".join(THOUSANDS.sub(lambda m: m[0].replace(",", ""), squash(clean(part))) for part in parts) or None
 
 
 def _claims(parts: tuple[str, ...], gold: str, asked: list[str]) -> bool:
