@@ -1,8 +1,9 @@
-r"""Try verifiers without a model: `python -m grpo.verifiers --reward SPEC... --data FILE --labelled FILE`.
+r"""Try verifiers without a model: `python -m grpo.verifiers --reward SPEC... --data SPEC --labelled FILE`.
 
-`--data` takes rows of problems, one JSON object a line, such as {"problem": "1+1?", "answer": "2"}. The gold answer,
-written as a response (`--template`, by default `\boxed{2}`), must get 1.0 from every verifier, and a perturbed one,
-`\boxed{3}`, should get 0. Exit status 1 where a gold answer does not get 1.0.
+`--data` takes problems, as for training: a name in data/, or a .jsonl file of rows such as
+{"problem": "1+1?", "answer": "2"}. The gold answer, written as a response (`--template`, by default `\boxed{2}`), must
+get 1.0 from every verifier, and a perturbed one, `\boxed{3}`, should get 0. Exit status 1 where a gold answer does not
+get 1.0.
 
 `--labelled` takes rows with a response and whether it is right, such as
 {"response": "so \\boxed{2}", "answer": "2", "label": true, "track": "boxed"}, and prints accuracy, the share of wrong
@@ -26,6 +27,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from grpo.errors import UserError
+from grpo.problems import check_data_dir, has_split, load_rows
 from grpo.records import Group, Problem, Rollout
 from grpo.verifiers import Outcome, Verifiers, check_specs
 
@@ -43,8 +45,12 @@ class Options:
 
     reward: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["-r"])]
     """Verifiers, as for training: a built-in name, ./file.py, ./file.py:function, module:function, trl:./file.py:fn."""
-    data: Path | None = None
-    """Problems as .jsonl: gold answers must get 1.0, perturbed ones 0."""
+    data: str | None = None
+    """Problems, as for training: gold answers must get 1.0, perturbed ones 0."""
+    data_dir: Path | None = None
+    """Folder of .jsonl files from which a set of data/ is read instead of the hub; unset: the hub."""
+    split: str = "train"
+    """Split of --data, train or test; a .jsonl file has none."""
     labelled: Path | None = None
     """Responses with the columns response and label (true or false), optionally track, as .jsonl."""
     gold: str = "answer"
@@ -106,6 +112,16 @@ def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
     return rows
 
 
+def read_problems(options: Options) -> list[Row]:
+    """The rows of `--data`, each with a gold answer. Raises: UserError where they are not found or lack one."""
+    if not has_split(options.data):
+        return read_rows(Path(options.data), [options.gold])
+    rows = load_rows(options.data, options.split, data_dir=options.data_dir)
+    if lacking := [row for row in rows if options.gold not in row]:
+        raise UserError(f"--data {options.data}: a row lacks {options.gold}; it has: {', '.join(lacking[0])}.")
+    return rows
+
+
 def judge(verifiers: Verifiers, rows: Sequence[Row], responses: Sequence[str]) -> dict[str, Judged]:
     """What each verifier says of response i to row i."""
     groups = []
@@ -118,13 +134,13 @@ def judge(verifiers: Verifiers, rows: Sequence[Row], responses: Sequence[str]) -
 
 def check_gold(verifiers: Verifiers, options: Options, console: Console) -> bool:
     """Gold answers and perturbed ones; True where every gold answer gets 1.0 (or None, but not all of them)."""
-    rows = read_rows(options.data, [options.gold])
+    rows = read_problems(options)
     check_specs(options.reward, rows[0])
     cases = []  # (row, gold answer, perturbed answer)
     for row in rows:
         answers = [str(a) for a in (row[options.gold] if isinstance(row[options.gold], list) else [row[options.gold]])]
         cases += [(row, answer, perturbed(answer, answers)) for answer in answers]
-    table = Table("verifier", "gold answers", "get 1.0", "perturbed", "get 0", title=str(options.data))
+    table = Table("verifier", "gold answers", "get 1.0", "perturbed", "get 0", title=options.data)
     mistakes, ok = [], True
     gold = judge(verifiers, [c[0] for c in cases], [options.template.replace(ANSWER, c[1]) for c in cases])
     wrong = judge(verifiers, [c[0] for c in cases], [options.template.replace(ANSWER, c[2]) for c in cases])
@@ -221,7 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         if options.data is None and options.labelled is None:
-            raise UserError("nothing to check: give problems as --data FILE.jsonl, labelled responses as --labelled.")
+            raise UserError("nothing to check: give problems as --data, labelled responses as --labelled FILE.jsonl.")
+        check_data_dir(options.data_dir, [str(spec) for spec in (options.data, options.labelled) if spec is not None])
         limits = {"time_limit": options.time_limit, "memory_limit": options.memory_limit}
         with Verifiers(options.reward, workers=options.workers, max_failure_share=1.0, **limits) as verifiers:
             ok = options.data is None or check_gold(verifiers, options, console)

@@ -70,6 +70,16 @@ def test_several_rewards_with_weights():
     assert parse(["--reward", "math_answer", "think_format=0.1"]).reward == ("math_answer", "think_format=0.1")
 
 
+def test_reward_is_that_of_the_data_unless_it_is_given(tmp_path):
+    assert parse([]).reward == parse(["--data", "math12k"]).reward == ("math_answer",)
+    config = parse(["--data", "countdown", "--algo", "dapo"])
+    assert config.reward == config.to_json()["reward"] == ("countdown",)
+    assert config.verifiers == ("countdown", "overlong")
+    assert parse(["--data", "countdown", "--reward", "think_format"]).reward == ("think_format",)
+    (tmp_path / "mine.py").write_text("REWARD = ('exact',)\ndef load(split): return []\n")
+    assert parse(["--data", "./mine.py"]).reward == ("exact",)
+
+
 @pytest.mark.parametrize(
     "flags,message",
     [
@@ -108,6 +118,7 @@ def test_several_rewards_with_weights():
         (["--adam-beta2", "1"], "--adam-beta2 1.0 must be at least 0 and less than 1"),
         (["--resume", "--name", "nowhere"], "there is no run folder"),
         (["--learning-rate", "nan"], "--learning-rate nan must be more than 0"),
+        (["--data", "arithmetics"], "neither a built-in of data/"),
     ],
 )
 def test_bad_values_are_one_paragraph(flags, message):

@@ -1,6 +1,5 @@
 """Data in every form that --data takes, templates, encoding and draws."""
 
-import json
 from collections import Counter
 
 import datasets
@@ -9,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from grpo import plugins
 from grpo.errors import UserError
 from grpo.problems import TEMPLATES, draw, encode, load_rows
 from grpo.records import Problem
@@ -65,7 +63,7 @@ def test_missing_file_and_missing_answer_column(jsonl, tmp_path):
 
 
 def test_unknown_name_lists_what_exists():
-    with pytest.raises(UserError, match=r"Built-in: .*arithmetic, gsm8k, math12k, math500"):
+    with pytest.raises(UserError, match=r"Built-in: .*arithmetic, .*gsm8k, math12k, math500"):
         load_rows("gsm9k", "train")
 
 
@@ -81,43 +79,6 @@ def test_a_users_file(tmp_path):
 def test_arithmetic_names_its_splits():
     with pytest.raises(UserError, match="no split 'dev'"):
         load_rows("arithmetic", "dev")
-
-
-HUB = {
-    "gsm8k": (
-        "openai/gsm8k",
-        [{"question": "How many?", "answer": "He has <<3*400=1200>>1,200.\n#### 1,200"}],
-        [{"problem": "How many?", "answer": "1200", "solution": "He has <<3*400=1200>>1,200.\n#### 1,200"}],
-    ),
-    "math12k": (
-        "hiyouga/math12k",
-        [{"problem": "p", "answer": r"\frac{1}{2}"}],
-        [{"problem": "p", "answer": r"\frac{1}{2}"}],
-    ),
-    "math500": (
-        "HuggingFaceH4/MATH-500",
-        [{"problem": "p", "answer": "3", "level": 2}],
-        [{"problem": "p", "answer": "3", "level": 2}],
-    ),
-}
-
-
-@pytest.mark.parametrize("name", HUB)
-def test_hub_data_through_the_datasets_library(name, tmp_path, monkeypatch):
-    """The real loader on a local data set laid out as the hub's: only the place of the repository is changed."""
-    hub_name, rows, expected = HUB[name]
-    for split in ("train", "test"):
-        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "README.md").write_text(
-        "---\nconfigs:\n- config_name: main\n  default: true\n  data_files:\n"
-        "  - {split: train, path: train.jsonl}\n  - {split: test, path: test.jsonl}\n---\n"
-    )
-    load = plugins.load(name, "data")
-    assert load.__globals__["HUB_NAME"] == hub_name
-    monkeypatch.setitem(load.__globals__, "HUB_NAME", str(tmp_path))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    for split in ("train", "test"):
-        assert load_rows(name, split) == expected
 
 
 def test_hub_failure_is_one_paragraph(monkeypatch):
