@@ -61,8 +61,10 @@ class Engine(Protocol):
 def choose_engine(name: str) -> tuple[str, str]:
     """`--engine` -> ("vllm" or "hf", one sentence that says why). Loads nothing.
 
-    Raises: UserError where vllm is asked for and not installed.
+    Raises: UserError for another name, and where vllm is asked for and not installed.
     """
+    if name not in ENGINES:
+        raise UserError(f"--engine {name} does not exist. --engine takes: {', '.join(ENGINES)}.")
     installed = importlib.util.find_spec("vllm") is not None
     if name == "vllm" and not installed:
         raise UserError(
