@@ -20,7 +20,7 @@ from grpo.errors import UserError
 from grpo.evaluation_options import Options
 from grpo.logger import write_json
 from grpo.pretrained import check_model, load_tokenizer
-from grpo.problems import check_data_dir, data_rewards, encode, load_rows
+from grpo.problems import Row, check_data_dir, data_rewards, encode, load_rows
 from grpo.records import Problem
 from grpo.results import ProblemResult, drop_torn_line, problem_key, read_results, write_results
 from grpo.verifiers import check_specs
@@ -62,18 +62,7 @@ class Evaluation:
 
 def plan(options: Options) -> dict[str, list[Evaluation]]:
     """Model -> its evaluations: every set, template and way of decoding. Loads no weights. Raises: UserError."""
-    check_data_dir(options.data_dir, options.data)
-    columns = dict(problem_column=options.problem_column, answer_column=options.answer_column)
-    sets = {}
-    for data in dict.fromkeys(options.data):
-        rows = load_rows(data, "test", data_dir=options.data_dir, **columns)[: options.problems]
-        rows = [{"max_response_tokens": options.max_response_tokens} | row for row in rows]
-        reward = options.reward or data_rewards(data)
-        check_specs(reward, set(rows[0]))
-        sets[data] = (rows, reward)
-    decodings = {"greedy": (1, 0.0)} if options.greedy else {}
-    if options.responses:
-        decodings["sampled"] = (options.responses, options.temperature)
+    sets = load_sets(options)
     model_names, data_names = unique_names(options.model, model_name), unique_names(list(sets), data_name)
     shared = {name: getattr(options, name) for name in SETTINGS}
     planned: dict[str, list[Evaluation]] = {}
@@ -90,7 +79,7 @@ def plan(options: Options) -> dict[str, list[Evaluation]]:
         for data, (rows, reward) in sets.items():
             for template in dict.fromkeys(options.template):
                 encoded = encode(rows, tokenizer, template=template, max_prompt_tokens=options.max_prompt_tokens)
-                for decoding, (responses, temperature) in decodings.items():
+                for decoding, (responses, temperature) in decodings(options).items():
                     names = dict(model=model_names[model], data=data_names[data], template=template, decoding=decoding)
                     settings = dict(
                         model=model, weights=weights_mark(model), data=data, data_dir=options.data_dir, reward=reward,
@@ -98,6 +87,26 @@ def plan(options: Options) -> dict[str, list[Evaluation]]:
                     )  # fmt: skip
                     planned[model].append(Evaluation(names, settings | shared, encoded.problems, encoded.dropped))
     return planned
+
+
+def load_sets(options: Options) -> dict[str, tuple[list[Row], tuple[str, ...]]]:
+    """Data set -> its rows and its verifiers, which have what they need. Raises: UserError."""
+    check_data_dir(options.data_dir, options.data)
+    columns = dict(problem_column=options.problem_column, answer_column=options.answer_column)
+    sets = {}
+    for data in dict.fromkeys(options.data):
+        rows = load_rows(data, "test", data_dir=options.data_dir, **columns)[: options.problems]
+        reward = options.reward or data_rewards(data)
+        rows = [{"max_response_tokens": options.max_response_tokens} | row for row in rows]  # as in training
+        check_specs(reward, set(rows[0]))
+        sets[data] = rows, reward
+    return sets
+
+
+def decodings(options: Options) -> dict[str, tuple[int, float]]:
+    """Way of decoding -> responses a problem, temperature."""
+    ways = {"greedy": (1, 0.0), "sampled": (options.responses, options.temperature)}
+    return {way: values for way, values in ways.items() if (options.greedy if way == "greedy" else options.responses)}
 
 
 def claim(out: Path, evaluations: Sequence[Evaluation]) -> None:

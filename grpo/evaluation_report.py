@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from grpo.evaluated import Comparison, Evaluated
 from grpo.evaluation import accuracy_by
@@ -77,13 +77,15 @@ def main_section(found: Sequence[Evaluated]) -> Section:
         notes.append("pass@k: the chance that k responses hold a right one, unbiased (Chen et al. 2021).")
     if votes:
         notes.append("maj@k: the most frequent answer is right; answers are the same where their text is.")
-    elif ks:
-        notes.append("maj@k is left out: the verifier's file has no final_answer, or no response has an answer.")
+    if any(set(one.pass_at) - set(one.maj_at) for one in measures):
+        notes.append("No maj@k where the verifier's file has no final_answer, or no response has an answer.")
     if failed:
         notes.append("Failures: responses on which the verifier raised or timed out. They count as wrong.")
-    for one in found:
-        if one.dropped:
-            notes.append(f"{title(one, names)}: {one.dropped} problems were left out, their prompts being too long.")
+    told = [name for name in names if name != "decoding"]  # which leaves out nothing
+    dropped = {", ".join(one.names[name] for name in told): one.dropped for one in found if one.dropped}
+    if dropped:
+        listed = "; ".join(f"{label}: {count}" if label else str(count) for label, count in dropped.items())
+        notes.append(f"Problems left out because their prompts are longer than --max-prompt-tokens: {listed}.")
     return Section("Results" + (f": {shared}" if shared else ""), header, rows, notes)
 
 
@@ -147,10 +149,6 @@ def split_names(found: Sequence[Evaluated]) -> tuple[str, list[str]]:
     return ", ".join(f"{name} {found[0].names[name]}" for name in names if name not in differ), differ
 
 
-def title(one: Evaluated, names: Sequence[str]) -> str:
-    return ", ".join(one.names[name] for name in names) or ", ".join(one.names.values())
-
-
 def percent(estimate: Estimate | None) -> str:
     """`57.9 [55.1, 60.6]`"""
     if estimate is None:
@@ -177,9 +175,8 @@ def number(value: float | None) -> str:
 def print_report(parts: Sequence[Section], console: Console) -> None:
     """Tables on the console."""
     for part in parts:
-        table = Table(title=escape(part.title), title_justify="left", title_style="bold")
-        for name in part.header:
-            table.add_column(escape(name), overflow="fold")
+        console.print(part.title, highlight=False, markup=False, soft_wrap=True, style="bold")  # as wide as it is
+        table = Table(*(Column(escape(name), overflow="fold") for name in part.header))
         for row in part.rows:
             table.add_row(*map(escape, row))
         console.print(table)
