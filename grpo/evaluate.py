@@ -64,7 +64,9 @@ def run(options: Options, console: Console) -> None:
         engine, reason = choose_engine(options.engine)
         options = resolve(replace(options, engine=engine))
         planned = plan(options)
-        console.print(f"sampler: {engine} ({reason}); written to: {options.out}", markup=False, soft_wrap=True)
+        console.print(
+            f"sampler: {engine} ({reason}); written to: {options.out}", highlight=False, markup=False, soft_wrap=True
+        )
         with locked(options.out):
             claim(options.out, [evaluation for evaluations in planned.values() for evaluation in evaluations])
             for model, evaluations in planned.items():

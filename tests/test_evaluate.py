@@ -320,6 +320,23 @@ def test_a_verifier_that_always_fails_ends_the_command_with_its_message(tmp_path
     assert not list((tmp_path / "out").glob("*.jsonl"))
 
 
+@pytest.mark.slow
+def test_ctrl_c_keeps_whole_chunks_and_says_how_to_go_on(tmp_path):
+    flags = ["--engine", "hf", "--responses", "0", "--chunk-problems", "8", "--out", "out"]
+    # A session of its own, whose processes all get the signal, as from a terminal.
+    begun = subprocess.Popen(
+        command(*flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for line in begun.stdout:
+        if "16/256" in line:
+            break
+    os.killpg(begun.pid, signal.SIGINT)
+    _, error = begun.communicate()
+    assert begun.returncode == 130
+    assert error.strip().endswith("the same command with the same --out goes on") and "Traceback" not in error
+    assert len(read_results(tmp_path / "out" / "tiny--arithmetic--auto--greedy.jsonl")) % 8 == 0
+
+
 def other_model(folder: Path) -> Path:
     """The tiny model with slightly other weights."""
     import torch
