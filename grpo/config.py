@@ -179,6 +179,8 @@ class Config:
     """Steps between evaluations, besides the first and the last; 0: only these; unset: 20 (embedded) or 50."""
     eval_problems: int | None = None
     """Held-out problems used; 0: no evaluation; unset: 256 (embedded) or 500."""
+    eval_responses: int = 1
+    """Responses to each held-out problem; more than 1 give pass@k and maj@k, and a narrower interval."""
     eval_temperature: float = 1.0
     """Sampling temperature of the evaluation; 0 is greedy."""
     # The run

@@ -41,6 +41,7 @@ POSITIVE = (
     "max_prompt_tokens",
     "max_response_tokens",
     "micro_batch_tokens",
+    "eval_responses",
     "verifier_workers",
     "verifier_memory_limit",
     "temperature",
@@ -108,6 +109,11 @@ def check(config: Config) -> None:
         raise UserError(
             f"--kl-target {config.kl_target} adapts the KL's weight, so it must be more than 0 and needs a --kl-coef "
             f"to start from (now {config.kl_coef})."
+        )
+    if config.eval_responses > 1 and config.eval_temperature == 0:
+        raise UserError(
+            f"--eval-responses {config.eval_responses} with --eval-temperature 0: greedy responses to a problem are "
+            "all the same. Use 1 of them, or a temperature above 0."
         )
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda, but torch sees no CUDA device here. Use --device cpu, or leave it at auto.")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from grpo.errors import UserError
+from grpo.pretrained import model_configs
 from grpo.records import Group, Problem, Rollout
 
 if TYPE_CHECKING:
@@ -60,8 +61,10 @@ class Engine(Protocol):
 def choose_engine(name: str) -> tuple[str, str]:
     """`--engine` -> ("vllm" or "hf", one sentence that says why). Loads nothing.
 
-    Raises: UserError where vllm is asked for and not installed.
+    Raises: UserError for another name, and where vllm is asked for and not installed.
     """
+    if name not in ENGINES:
+        raise UserError(f"--engine {name} does not exist. --engine takes: {', '.join(ENGINES)}.")
     installed = importlib.util.find_spec("vllm") is not None
     if name == "vllm" and not installed:
         raise UserError(
@@ -75,10 +78,10 @@ def choose_engine(name: str) -> tuple[str, str]:
     return name, f"asked for by --engine {name}"
 
 
-def end_of_sequence_ids(tokenizer: PreTrainedTokenizerBase, model_config) -> tuple[int, ...]:
+def end_of_sequence_ids(tokenizer: PreTrainedTokenizerBase, *model_configs) -> tuple[int, ...]:
     """Every id that ends a response: the tokenizer's, and those of the model's configs; chat models have several."""
     found: set[int] = set()
-    for value in (tokenizer.eos_token_id, getattr(model_config, "eos_token_id", None)):
+    for value in (tokenizer.eos_token_id, *(getattr(config, "eos_token_id", None) for config in model_configs)):
         found.update(value if isinstance(value, list | tuple) else [] if value is None else [value])
     return tuple(sorted(found))
 
@@ -87,7 +90,7 @@ def make_engine(
     name: str,
     *,
     model: str,
-    policy: Policy,
+    policy: Policy | None,
     tokenizer: PreTrainedTokenizerBase,
     stop: Sequence[str],
     max_prompt_tokens: int,
@@ -97,13 +100,17 @@ def make_engine(
     kv_cache_gib: float,
     trust_remote_code: bool,
 ) -> Engine:
-    """The engine called `name` ("vllm" or "hf"), ready to generate from `model`'s weights; see config.py for values."""
-    generation = getattr(policy.model, "generation_config", None)
-    ends = end_of_sequence_ids(tokenizer, policy.model.config)
-    ends = tuple(sorted({*ends, *end_of_sequence_ids(tokenizer, generation)}))
+    """The engine called `name` ("vllm" or "hf"), ready to generate from `model`'s weights; see config.py for values.
+
+    policy: the one that trains, with which vllm shares the device; hf generates with it. Without one, vllm has the
+    device for itself, and no second copy of the weights is loaded. Raises: ValueError for hf without a policy.
+    """
+    ends = end_of_sequence_ids(tokenizer, *model_configs(model, trust_remote_code=trust_remote_code))
     if name == "hf":
         from grpo.engine_hf import HFEngine
 
+        if policy is None:
+            raise ValueError("the hf engine generates with a policy's model, and was given none")
         return HFEngine(policy, tokenizer, end_ids=ends, stop=stop, max_sequences=sequences)
     from grpo.engine_vllm import VLLMEngine
 
@@ -116,5 +123,6 @@ def make_engine(
         max_sequences=sequences,
         memory_fraction=memory_fraction,
         kv_cache_gib=kv_cache_gib,
+        shares_device=policy is not None,
         trust_remote_code=trust_remote_code,
     )

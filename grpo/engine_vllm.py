@@ -54,7 +54,7 @@ CPU_BLOCK_TOKENS = 32
 
 
 class VLLMEngine:
-    """One in-process vLLM engine. On CUDA it sleeps between `generate` and `sync`, so that one card is shared."""
+    """One in-process vLLM engine. On CUDA it sleeps between `generate` and `sync` where it shares the card."""
 
     def __init__(
         self,
@@ -67,18 +67,20 @@ class VLLMEngine:
         max_sequences: int,
         memory_fraction: float = 0.4,
         kv_cache_gib: float = 0.5,
+        shares_device: bool = True,
         trust_remote_code: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.end_ids = list(end_ids)
         self.stop = list(stop)
         self.on_cuda = current_platform.is_cuda()
+        self.sleeps = self.on_cuda and shares_device
         self.asleep = False
         if self.on_cuda:
             placed = {
                 "dtype": "bfloat16",
                 "gpu_memory_utilization": memory_fraction,
-                "enable_sleep_mode": True,
+                "enable_sleep_mode": self.sleeps,
             }
         else:
             # float32: at the sizes that train on a CPU bfloat16 is no faster, and costs parity with the trainer.
@@ -122,6 +124,9 @@ class VLLMEngine:
         if not problems:
             return []
         self._wake()
+        # What an earlier call has left in it would change which requests run together, and with that the draws: the
+        # same seed and weights must give the same responses, whatever came before.
+        self._reset_prefix_cache()
         requests: dict[str, tuple[int, int]] = {}
         for p, problem in enumerate(problems):
             for g in range(group_size):
@@ -166,8 +171,7 @@ class VLLMEngine:
             self.llm.wake_up(tags=["kv_cache"])
             self.asleep = False
         # Not done by reload_weights: without it the next responses mix old keys and values into the new policy.
-        if not self.llm.reset_prefix_cache():
-            raise RuntimeError("vllm refused to reset its prefix cache: requests are still running")
+        self._reset_prefix_cache()
 
     def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         """See Engine.score."""
@@ -180,6 +184,10 @@ class VLLMEngine:
             [scores[token].logprob for token, scores in zip(s[1:], output.prompt_logprobs[1:], strict=True)]
             for s, output in zip(sequences, outputs, strict=True)
         ]
+
+    def _reset_prefix_cache(self) -> None:
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError("vllm refused to reset its prefix cache: requests are still running")
 
     def _rollout(self, completion) -> Rollout:
         tokens = tuple(completion.token_ids)
@@ -197,7 +205,7 @@ class VLLMEngine:
         return nullcontext() if self.on_cuda else torch.compiler.set_stance("force_eager")
 
     def _sleep(self) -> None:
-        if self.on_cuda:
+        if self.sleeps:
             self.llm.sleep(level=1)  # weights to the host, KV cache dropped: the card is the trainer's
             self.asleep = True
 

@@ -58,9 +58,16 @@ METRICS: dict[str, str] = {
     "tokens_total": "response tokens generated since the run began: the axis on which runs spend alike",
     "memory/host_gib": "peak memory of this process, GiB",
     "memory/device_gib": "peak memory of the trainer on the GPU, GiB; absent on a CPU",
-    "eval/accuracy": "share of held-out problems answered correctly at --eval-temperature; when evaluated",
-    "eval/length": "mean response length on the held-out problems; when evaluated",
-    "eval/truncated": "share of held-out responses cut at the limit; when evaluated",
+    "eval/accuracy": "share of held-out responses that are right at --eval-temperature; a truncated one is wrong",
+    "eval/accuracy_low": "lower end of its 95% interval, by a bootstrap over problems",
+    "eval/accuracy_high": "upper end of it",
+    "eval/pass@k": "chance that one of k = --eval-responses responses is right; absent where k is 1",
+    "eval/maj@k": "share of held-out problems whose most frequent answer is right; absent where k is 1",
+    "eval/length": "mean response length on the held-out problems",
+    "eval/length_correct": "mean length of the right responses to them",
+    "eval/length_incorrect": "mean length of all others",
+    "eval/truncated": "share of held-out responses cut at the limit",
+    "eval/failures": "held-out responses on which the first verifier raised or timed out; they count as wrong",
 }
 """Every key of metrics.jsonl and wandb, in one sentence each; the README's table is this one."""
 

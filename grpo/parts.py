@@ -98,7 +98,7 @@ def make_parts(config: Config) -> Iterator[Parts]:
                 stop=config.stop,
                 max_prompt_tokens=config.max_prompt_tokens,
                 max_response_tokens=config.max_response_tokens,
-                sequences=min(256, max(config.responses_per_step, len(inputs.held_out))),
+                sequences=min(256, max(config.responses_per_step, len(inputs.held_out) * config.eval_responses)),
                 memory_fraction=config.memory_fraction,
                 kv_cache_gib=config.kv_cache_gib,
                 trust_remote_code=config.trust_remote_code,

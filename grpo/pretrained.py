@@ -5,10 +5,20 @@ Weights are read from safetensors only: a pickled checkpoint can run code.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from grpo.errors import UserError
 
@@ -55,12 +65,9 @@ def check_model(
             f"The model folder {folder} holds no .safetensors file. Pickled weights (.bin, .pt) are not read, because "
             "they can run code: convert with model.save_pretrained(folder)."
         )
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise _not_loaded("model", source, error) from error
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions and max_prompt_tokens + max_response_tokens > positions:
+    config = load_config(source, trust_remote_code=trust_remote_code)
+    positions = position_limit(config)
+    if max_prompt_tokens + max_response_tokens > positions:
         raise UserError(
             f"--max-prompt-tokens {max_prompt_tokens} and --max-response-tokens {max_response_tokens} together are "
             f"more than the {positions} positions of {source}. Lower one of them."
@@ -70,6 +77,27 @@ def check_model(
             f"The pad token {tokenizer.pad_token} has id {tokenizer.pad_token_id}, but the model of {source} has only "
             f"{config.vocab_size} embeddings. Set a pad token that the model knows in tokenizer_config.json."
         )
+
+
+def load_config(source: str, *, trust_remote_code: bool) -> PretrainedConfig:
+    """The model's config. Raises: UserError where there is none."""
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise _not_loaded("model", source, error) from error
+
+
+def position_limit(config: PretrainedConfig) -> float:
+    """Tokens of prompt and response that the model has positions for; infinite where its config names no number."""
+    return getattr(config, "max_position_embeddings", None) or math.inf
+
+
+def model_configs(source: str, *, trust_remote_code: bool) -> list[PretrainedConfig | GenerationConfig]:
+    """The model's config and, where there is one, its generation config: what says which ids end a sequence."""
+    configs = [load_config(source, trust_remote_code=trust_remote_code)]
+    with contextlib.suppress(OSError):  # many models have no generation_config.json
+        configs.append(GenerationConfig.from_pretrained(source))
+    return configs
 
 
 def load_model(source: str, *, device: str, trust_remote_code: bool) -> PreTrainedModel:

@@ -15,7 +15,7 @@ from grpo.batching import collate, optimizer_batches
 from grpo.checkpoint import save_checkpoint, save_model
 from grpo.config import Config, parse
 from grpo.errors import UserError
-from grpo.evaluate import evaluate
+from grpo.evaluation import evaluate, training_metrics
 from grpo.kl import KLCoefficient, response_kl
 from grpo.logger import summary, whole_samples
 from grpo.losses import Bounds, TokenLoss, policy_token_loss
@@ -25,6 +25,7 @@ from grpo.policy import LossTerm
 from grpo.problems import draw
 from grpo.records import Batch, Group, Rewards
 from grpo.refill import Scored, refill
+from grpo.results import write_results
 from grpo.rollouts import SETTINGS, Recording, save_rollouts
 from grpo.sync import SyncError
 
@@ -167,14 +168,17 @@ def held_out_metrics(config: Config, parts: Parts, step: int) -> Metrics:
     due = step in (0, config.steps) or (config.eval_every and step % config.eval_every == 0)
     if not (due and parts.held_out):
         return {}
-    return evaluate(
+    results = evaluate(
         parts.engine,
         parts.verifiers,
         parts.held_out,
+        config.eval_responses,
         temperature=config.eval_temperature,
         max_tokens=config.max_response_tokens,
         seed=config.seed,
     )
+    write_results(config.run_folder / "evaluations" / f"step-{step:06d}.jsonl", results)
+    return training_metrics(results)
 
 
 def step_seed(config: Config, step: int) -> int:

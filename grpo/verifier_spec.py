@@ -59,6 +59,8 @@ class Verifier:
     """Its file says `STARTS_PROCESSES = True`; no other verifier may start any."""
     prepare: Callable[[], Any] | None
     """The function `prepare` of its file, called once in each worker, before any limit applies: to load a model."""
+    final_answer: Callable[[str], str | None] | None
+    """The function `final_answer` of its file: what a response answers, as text, for the vote of maj@k."""
 
     def missing(self, columns: Collection[str]) -> list[str]:
         """Required parameters that neither the rollout nor the columns of the data provide."""
@@ -130,4 +132,5 @@ def load_verifier(spec: str) -> Verifier:
         any_column=any(p.kind is p.VAR_KEYWORD for p in parameters),
         starts_processes=getattr(module, "STARTS_PROCESSES", False) is True,
         prepare=getattr(module, "prepare", None),
+        final_answer=getattr(module, "final_answer", None),
     )

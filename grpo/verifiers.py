@@ -146,6 +146,26 @@ class Verifiers:
         finally:
             self._forget()
 
+    def final_answer(self, response: str) -> str | None:
+        """What a response answers, as text, by the function `final_answer` of the first verifier's file.
+
+        None where the response has no answer, or the file no such function. Unlike a verifier it runs in this process.
+        Raises: UserError where it raises, or returns something else.
+        """
+        judge = self._verifiers[0]
+        if judge.final_answer is None:
+            return None
+        try:
+            answer = judge.final_answer(response)
+        except Exception as error:  # a user's function may raise anything
+            raise UserError(
+                f"final_answer of '{judge.spec}' raised {type(error).__name__}: {error}, on the response that begins "
+                f"{response[:80]!r}. It must return a text or None for any response."
+            ) from error
+        if answer is not None and not isinstance(answer, str):
+            raise UserError(f"final_answer of '{judge.spec}' returned {answer!r:.80}. It must return a text or None.")
+        return answer
+
     def close(self) -> None:
         """End all worker processes. What is not verified by now never will be."""
         self._finalizer()

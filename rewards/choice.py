@@ -47,7 +47,12 @@ def reward(response: str, answer: str) -> float:
     gold = _letter(answer)
     if gold is None:
         raise ValueError(f"the column 'answer' must be a choice such as 'B' or '(B)', not {answer[:80]!r}.")
-    return float(_letter(_final_segment(response)) == gold)
+    return float(final_answer(response) == gold)
+
+
+def final_answer(response: str) -> str | None:
+    """The letter that the response settles on, as a capital."""
+    return _letter(_final_segment(response))
 
 
 def _final_segment(response: str) -> str:

@@ -27,8 +27,13 @@ def reward(response: str, answer: str | int) -> float:
     gold = _normalised(str(answer))
     if not gold:
         raise ValueError("the column 'answer' is empty: an empty gold answer would reward an empty response.")
+    return float(final_answer(response) == gold)
+
+
+def final_answer(response: str) -> str | None:
+    """What the response marks as its answer, else all of it; None where that is empty."""
     marked = marked_answer(response)
-    return float(_normalised(response if marked is None else marked) == gold)
+    return _normalised(response if marked is None else marked) or None
 
 
 def _normalised(text: str) -> str:

@@ -41,6 +41,12 @@ def reward(response: str, answer: str | int | float) -> float:
     return float(final_number(response) == gold)
 
 
+def final_answer(response: str) -> str | None:
+    """The final number, as a fraction in lowest terms: equal numbers are one answer in a vote."""
+    number = final_number(response)
+    return None if number is None else str(number)
+
+
 def final_number(text: str) -> Fraction | None:
     """The number that the text ends on; None where there is none, or where a marked answer holds several."""
     marked = text.rpartition("####")[2].strip().partition("\n")[0] if "####" in text else marked_answer(text)

@@ -38,7 +38,7 @@ from typing import Any
 
 from ._math_compare import equal
 from ._math_finished import finished
-from ._math_text import MATH, MAX_ANSWER, closing
+from ._math_text import MATH, MAX_ANSWER, clean, closing, squash
 
 MAX_TAIL = 3_000
 """Characters at the end of a response without a box in which its claim is looked for."""
@@ -49,6 +49,7 @@ NUMBER = re.compile(
     r"(?<![\w.^{])[-+\u2212]?[$£€]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+|:\d\d)?"
     r"(?:\s?\\?%|[eE]-?\d+|\s?(?:\\times|×|x)\s?10\^\{?-?\d+\}?)?(?![\w^])|(?<!\w)\.\d+"
 )
+THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 CURRENCY = re.compile(r"(?<!\\)\$(?=\d[\d,]*(?:\.\d+)?(?:\s+[A-Za-z(*]|[.,;!?)*]+(?:\s|$)|\s*$|\*\*))", re.M)
 CUE = re.compile(
     r"\b(?:answer|(?:correct|right|best) (?:option|choice|statement))\b[^.\n:=]{0,60}?(?:\bis\b|\bare\b|:|=)"
@@ -83,6 +84,21 @@ def reward(response: str, answer: Any, prompt: Any = None) -> float:
     asked = _texts(prompt)
     readings = extract(without_echo(response, asked))
     return float(any(_claims(reading, gold, asked) for gold in golds for reading in readings))
+
+
+def final_answer(response: str) -> str | None:
+    r"""What the response claims, in the one spelling of `_math_text`: equal texts are one answer in a vote.
+
+    r"\boxed{\dfrac{1}{2}}" and r"so $\frac12$."  -> r"\frac12"; 0.5 is another text.
+    """
+    readings = extract(response)
+    if not readings:
+        return None
+    # Of a claim in words the last reading is the expression in it; a list of boxes is one claim, the first.
+    parts = next((reading for reading in reversed(readings) if len(reading) == 1), readings[0])
+    if any(len(part) > MAX_ANSWER for part in parts):
+        return None
+    return ",".join(THOUSANDS.sub(lambda m: m[0].replace(",", ""), squash(clean(part))) for part in parts) or None
 
 
 def _claims(parts: tuple[str, ...], gold: str, asked: list[str]) -> bool:

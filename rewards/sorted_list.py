@@ -50,6 +50,11 @@ def inclusion(response: str, answer: str | Sequence[int]) -> float:
     return (included + ordered) / (2 * max(len(gold), len(found)) - 1)
 
 
+def final_answer(response: str) -> str | None:
+    """The numbers of the response, with spaces between them."""
+    return " ".join(map(str, _integers(_final(response)))) or None
+
+
 def _gold(answer: str | Sequence[int]) -> list[int]:
     gold = _integers(answer) if isinstance(answer, str) else [int(number) for number in answer]
     if not gold or gold != sorted(gold):

@@ -112,6 +112,8 @@ def test_reward_is_that_of_the_data_unless_it_is_given(tmp_path):
         (["--problems-per-step", "0"], "--problems-per-step 0 must be more than 0"),
         (["--steps", "-1"], "--steps -1 must be more than 0"),
         (["--temperature", "0"], "--temperature 0.0 must be more than 0"),
+        (["--eval-responses", "0"], "--eval-responses 0 must be more than 0"),
+        (["--eval-responses", "4", "--eval-temperature", "0"], "greedy responses to a problem are all the same"),
         (["--clip-low", "1.5"], "--clip-low 1.5 must be less than 1"),
         (["--kl-coef", "-0.1"], "--kl-coef -0.1 must not be negative"),
         (["--memory-fraction", "1.5"], "--memory-fraction 1.5 is a share"),

@@ -8,7 +8,7 @@ import torch
 from conftest import END, OTHER_END, make_policy
 
 from grpo.batching import collate
-from grpo.engine import choose_engine, end_of_sequence_ids
+from grpo.engine import choose_engine, end_of_sequence_ids, make_engine
 from grpo.engine_hf import HFEngine
 from grpo.errors import UserError
 from grpo.records import Problem
@@ -189,10 +189,25 @@ def test_every_end_of_sequence_is_found(tokenizer, tied_policy):
     assert end_of_sequence_ids(tokenizer, tied_policy.model.config) == (END, OTHER_END)
 
 
+def test_without_a_policy_vllm_reads_the_folder_and_hf_has_nothing(tied_folder, tokenizer, tied_policy, problems):
+    settings = dict(
+        model=str(tied_folder), tokenizer=tokenizer, policy=None, stop=(), max_prompt_tokens=96, max_response_tokens=96,
+        sequences=16, memory_fraction=0.4, kv_cache_gib=0.1, trust_remote_code=False,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="was given none"):
+        make_engine("hf", **settings)
+    pytest.importorskip("vllm")
+    engine = make_engine("vllm", **settings)
+    assert engine.end_ids == [END, OTHER_END] and not engine.sleeps
+    assert gap(generate(engine, problems), tied_policy, 1.0) < TOLERANCE
+
+
 def test_choice_says_why_and_falls_back_only_with_a_word(monkeypatch):
     pytest.importorskip("vllm")
     assert choose_engine("auto") == ("vllm", "vllm is installed")
     assert choose_engine("hf")[0] == "hf"
+    with pytest.raises(UserError, match="--engine takes: auto, vllm, hf"):
+        choose_engine("sglang")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     name, reason = choose_engine("auto")
     assert name == "hf" and "NOT installed" in reason

@@ -68,6 +68,9 @@ def test_the_line_of_a_step_leaves_out_what_is_absent():
     assert step_line(METRICS) == "step    1  reward 0.50  length  12.0  gap 1e-07"
     line = step_line({"step": 20, "eval/accuracy": 0.915, "eval/length": 30.0})
     assert line == "step   20  | held-out accuracy 91.5%, length 30.0"
+    interval = {"eval/accuracy_low": 0.882, "eval/accuracy_high": 0.945}
+    line = step_line({"step": 20, "eval/accuracy": 0.915, "eval/length": 30.0, **interval})
+    assert line == "step   20  | held-out accuracy 91.5% [88.2, 94.5], length 30.0"
 
 
 @pytest.mark.parametrize("text", ["\ud800 lone surrogate", "new\nline", "NUL \x00", "é" * 3])

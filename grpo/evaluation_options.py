@@ -1,0 +1,141 @@
+"""The flags of `python -m grpo.evaluate`: one dataclass, one line a flag, and what is refused before data is read."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from grpo.config import EMBEDDED_MODEL, PRESETS
+from grpo.errors import UserError
+from grpo.pretrained import load_config, load_tokenizer, position_limit
+
+
+@dataclass(frozen=True)
+class Options:
+    """Accuracy of models on held-out problems. With no flag: the embedded tiny model on its own task, on a CPU."""
+
+    # What is evaluated, on what
+    model: tuple[str, ...] | None = None
+    """Models, folders or hub names; the others are compared with the first; unset: the embedded tiny model."""
+    data: tuple[str, ...] | None = None
+    """Data sets, as --data of grpo.train; their test splits; unset: arithmetic (embedded) or math500."""
+    data_dir: Path | None = None
+    """Folder of .jsonl files from which the sets of data/ are read instead of the hub; unset: the hub."""
+    problem_column: str = "problem"
+    """Column of the data that holds the problem."""
+    answer_column: str = "answer"
+    """Column of the data that holds the gold answer."""
+    problems: int | None = None
+    """The first so many problems of each set; unset: 256 (embedded) or all."""
+    template: tuple[str, ...] = ("auto",)
+    """Prompt templates, each of which is an evaluation: auto, chat (the tokenizer's own), qwen_math, r1, plain."""
+    reward: tuple[str, ...] | None = None
+    """Verifiers for all sets, the first of which says what is correct; unset: those of each set."""
+    results: tuple[Path, ...] = ()
+    """Result files to compare, the others with the first, instead of generating: runs/NAME/evaluations/*.jsonl."""
+    # How responses are drawn, and what is made of them
+    responses: int = 8
+    """Sampled responses to each problem; 0: only greedy ones."""
+    temperature: float = 1.0
+    """Temperature of the sampled responses."""
+    greedy: bool = True
+    """Besides, one greedy response to each problem."""
+    k: tuple[int, ...] | None = None
+    """Values of k for pass@k and maj@k; unset: the number of responses."""
+    max_prompt_tokens: int | None = None
+    """Longer prompts are left out and counted; unset: 32 (embedded) or at most 1024, as the models' positions allow."""
+    max_response_tokens: int | None = None
+    """Generation budget of a response; unset: 96 (embedded) or at most 3000, as the models' positions allow."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a response, as in '</answer>' for the r1 template; kept in the response."""
+    seed: int = 0
+    """Seed of the sampling."""
+    chunk_problems: int = 64
+    """Problems generated together and then written: what an interrupted command has to do again, at most."""
+    # Engine and verifiers
+    engine: str = "auto"
+    """Sampler: vllm, hf (transformers), auto (vllm where installed, and says so)."""
+    memory_fraction: float = 0.85
+    """Share of the GPU's memory that vLLM takes."""
+    kv_cache_gib: float = 0.5
+    """vLLM's KV cache on a CPU, GiB."""
+    device: str = "auto"
+    """Where --engine hf computes: auto, cpu, cuda."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with a model. Off unless you trust its author."""
+    verifier_workers: int = 2
+    """Processes that run verifiers."""
+    verifier_time_limit: float = 5.0
+    """Seconds a verifier call may take before its process is killed and the response counts as wrong."""
+    verifier_memory_limit: int = 1024
+    """MiB a verifier process may take."""
+    verifier_max_failures: float = 0.5
+    """Share of a chunk's calls of one verifier that may fail before the command stops."""
+    # Where it is written
+    out: Path | None = None
+    """Folder for results and report; the same again resumes; unset: evaluations/TIME, or none with --results."""
+
+
+def resolve(options: Options) -> Options:
+    """Fill what is unset but `engine`, and check all but data and models. Raises: UserError."""
+    for name in ("chunk_problems", "temperature", "verifier_workers", "verifier_time_limit", "kv_cache_gib"):
+        _require(name, getattr(options, name), lambda value: value > 0, "must be more than 0")
+    for name in ("problems", "max_prompt_tokens", "max_response_tokens"):
+        _require(name, getattr(options, name), lambda value: value is None or value > 0, "must be more than 0")
+    for name in ("responses", "verifier_memory_limit"):
+        _require(name, getattr(options, name), lambda value: value >= 0, "must not be negative")
+    for name in ("memory_fraction", "verifier_max_failures"):
+        _require(name, getattr(options, name), lambda value: 0 < value <= 1, "is a share: more than 0, at most 1")
+    if not options.responses and not options.greedy:
+        raise UserError("--responses 0 and --no-greedy leave nothing to generate. Give one of them another value.")
+    check_ks(options.k, max(options.responses, 1))
+    if options.model is None:
+        preset = {name: PRESETS["embedded"][name] for name in ("max_prompt_tokens", "max_response_tokens")}
+        preset |= {"model": (str(EMBEDDED_MODEL),), "data": ("arithmetic",), "problems": 256}
+        unset = {name: value for name, value in preset.items() if getattr(options, name) is None}
+        options = replace(options, **unset)
+    options = replace(
+        options,
+        model=tuple(dict.fromkeys(_absolute(model) for model in options.model)),
+        data=options.data or ("math500",),
+        out=options.out or Path("evaluations") / time.strftime("%Y%m%d-%H%M%S"),
+    )
+    positions = math.inf
+    for model in options.model:
+        load_tokenizer(model, trust_remote_code=options.trust_remote_code)  # says what is wrong with a folder
+        config = load_config(model, trust_remote_code=options.trust_remote_code)
+        positions = min(positions, position_limit(config))
+    prompt = options.max_prompt_tokens or min(1024, positions // 4)
+    response = options.max_response_tokens or min(3000, max(1, positions - prompt))
+    return replace(options, max_prompt_tokens=int(prompt), max_response_tokens=int(response))
+
+
+def check_ks(ks: Sequence[int] | None, responses: int) -> None:
+    """Raises: UserError for a k that no evaluation has the responses for."""
+    for k in ks or ():
+        if not 1 <= k <= responses:
+            raise UserError(f"--k {k}: with {responses} responses a problem, k is from 1 to {responses}.")
+
+
+def refuse_with_results(options: Options) -> None:
+    """Raises: UserError where a flag would say nothing beside --results."""
+    for field in fields(Options):
+        if field.name not in ("results", "out", "k") and getattr(options, field.name) != field.default:
+            raise UserError(
+                f"--{field.name.replace('_', '-')} has no meaning beside --results, which reads what was generated "
+                "before. Leave one of them out."
+            )
+
+
+def _absolute(model: str) -> str:
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.is_dir() else model
+
+
+def _require(name: str, value: Any, holds: Callable[[Any], bool], rule: str) -> None:
+    if not holds(value):
+        raise UserError(f"--{name.replace('_', '-')} {value} {rule}.")

@@ -1,0 +1,126 @@
+"""What an evaluation found, problem by problem, and the .jsonl file that holds it: one object a problem.
+
+    >>> write_results(Path("runs/NAME/evaluations/step-000020.jsonl"), results)
+    >>> read_results(Path("runs/NAME/evaluations/step-000020.jsonl")) == results
+
+Two such files of the same problems are all that a paired comparison needs: nothing is generated again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from grpo.errors import UserError
+from grpo.records import Message
+
+
+@dataclass(frozen=True)
+class ResponseResult:
+    """One response and what was said of it."""
+
+    text: str
+    correct: bool
+    """Full marks from the first verifier, and not cut at the token limit."""
+    rewards: dict[str, float | None]
+    """Verifier -> raw reward; None where it does not apply."""
+    tokens: int
+    """Length, the end-of-sequence token included."""
+    truncated: bool
+    final_answer: str | None
+    """What the response answers, as text, for the vote of maj@k; None where it has no answer, or the first verifier's
+    file does not say how to read one."""
+    failure: str | None
+    """`error` or `timeout` where the first verifier failed on it; it counts as wrong."""
+
+
+@dataclass(frozen=True)
+class ProblemResult:
+    """One problem and its responses."""
+
+    index: int
+    """Place in the evaluated problems, from 0."""
+    id: Any
+    """The data's own name for it, None where it has none; as `answer`, `level` and `subject`, a column of the data."""
+    prompt: str | list[Message]
+    """What the data asks, before the template."""
+    answer: Any
+    """The gold answer."""
+    level: Any
+    subject: Any
+    responses: tuple[ResponseResult, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """The share of its responses that is right."""
+        return sum(response.correct for response in self.responses) / len(self.responses)
+
+    @property
+    def key(self) -> str:
+        """What makes it the same problem in another evaluation."""
+        return problem_key(self.prompt, self.answer)
+
+
+def problem_key(prompt: str | list[Message], answer: Any) -> str:
+    """A problem is the same where prompt and gold answer are."""
+    return json.dumps([prompt, answer], default=str)
+
+
+def write_results(path: Path, results: Sequence[ProblemResult]) -> None:
+    """Write a whole file or none of it; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(_lines(results))
+    os.replace(part, path)
+
+
+def append_results(path: Path, results: Sequence[ProblemResult]) -> None:
+    """Append lines in a single write."""
+    with path.open("ab", buffering=0) as file:
+        file.write(_lines(results))
+
+
+def read_results(path: Path) -> list[ProblemResult]:
+    """The results of a file. Raises: UserError where there is no such file, it is empty, or it holds something else."""
+    if not path.is_file():
+        raise UserError(
+            f"There is no result file {path}. A run writes runs/NAME/evaluations/step-000000.jsonl and so on, and "
+            "python -m grpo.evaluate writes its own into --out."
+        )
+    lines = path.read_text("utf-8", "surrogatepass").split("\n")  # not splitlines: a response may hold any separator
+    results = [_from_json(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not results:
+        raise UserError(f"The result file {path} is empty: its evaluation has not finished a problem yet.")
+    return results
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off what an interrupted write has left behind the last whole line."""
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+
+
+def _lines(results: Sequence[ProblemResult]) -> bytes:
+    rows = (json.dumps(asdict(result), ensure_ascii=False, default=str) for result in results)
+    return "".join(f"{row}\n" for row in rows).encode("utf-8", "surrogatepass")
+
+
+def _from_json(line: str, path: Path, number: int) -> ProblemResult:
+    try:
+        row = json.loads(line)
+        responses = tuple(ResponseResult(**response) for response in row.pop("responses"))
+        if not responses:
+            raise ValueError("it has no responses")
+        return ProblemResult(**row, responses=responses)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # not JSON, or JSON of another kind
+        raise UserError(
+            f"{path}, line {number} is no result of an evaluation ({type(error).__name__}: {error}). Give a file that "
+            "a run wrote to runs/NAME/evaluations, or python -m grpo.evaluate to its --out."
+        ) from error
