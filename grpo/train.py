@@ -16,6 +16,7 @@ from grpo.checkpoint import save_checkpoint, save_model
 from grpo.config import Config, parse
 from grpo.errors import UserError
 from grpo.evaluation import evaluate, training_metrics
+from grpo.evaluation.results import write_results
 from grpo.kl import KLCoefficient, response_kl
 from grpo.logger import summary, whole_samples
 from grpo.losses import Bounds, TokenLoss, policy_token_loss
@@ -25,7 +26,6 @@ from grpo.policy import LossTerm
 from grpo.problems import draw
 from grpo.records import Batch, Group, Rewards
 from grpo.refill import Scored, refill
-from grpo.results import write_results
 from grpo.rollouts import SETTINGS, Recording, save_rollouts
 from grpo.sync import SyncError
 

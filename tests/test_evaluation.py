@@ -7,10 +7,17 @@ from conftest import make_policy
 
 from grpo.errors import UserError
 from grpo.evaluation import accuracy_by, compare, evaluate, measure, training_metrics
-from grpo.intervals import Estimate
+from grpo.evaluation.intervals import Estimate
+from grpo.evaluation.results import (
+    ProblemResult,
+    ResponseResult,
+    append_results,
+    drop_torn_line,
+    read_results,
+    write_results,
+)
 from grpo.metrics import METRICS
 from grpo.records import Problem
-from grpo.results import ProblemResult, ResponseResult, append_results, drop_torn_line, read_results, write_results
 from grpo.verifiers import Verifiers
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from grpo.engine import Engine
 from grpo.errors import UserError
-from grpo.intervals import Difference, Estimate, maj_at_k, mean_interval, paired_difference, pass_at_k
+from grpo.evaluation.intervals import Difference, Estimate, maj_at_k, mean_interval, paired_difference, pass_at_k
+from grpo.evaluation.results import ProblemResult, ResponseResult
 from grpo.metrics import Metrics
 from grpo.records import Problem, Rollout
-from grpo.results import ProblemResult, ResponseResult
 from grpo.verifiers import Verifiers
 
 

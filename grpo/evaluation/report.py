@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from grpo.evaluated import Comparison, Evaluated
 from grpo.evaluation import accuracy_by
-from grpo.intervals import Estimate
+from grpo.evaluation.evaluated import Comparison, Evaluated
+from grpo.evaluation.intervals import Estimate
 from grpo.logger import write_json
 
 ABSENT = "–"

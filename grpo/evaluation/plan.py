@@ -17,12 +17,12 @@ from typing import Any
 from grpo import plugins
 from grpo.config import EMBEDDED_MODEL
 from grpo.errors import UserError
-from grpo.evaluation_options import Options
+from grpo.evaluation.options import Options
+from grpo.evaluation.results import ProblemResult, drop_torn_line, problem_key, read_results, write_results
 from grpo.logger import write_json
 from grpo.pretrained import check_model, load_tokenizer
 from grpo.problems import Row, check_data_dir, data_rewards, encode, load_rows
 from grpo.records import Problem
-from grpo.results import ProblemResult, drop_torn_line, problem_key, read_results, write_results
 from grpo.verifiers import check_specs
 
 SETTINGS = (

@@ -8,8 +8,8 @@ from typing import Any
 
 from grpo.errors import UserError
 from grpo.evaluation import Measures, compare, measure
-from grpo.intervals import Difference
-from grpo.results import ProblemResult
+from grpo.evaluation.intervals import Difference
+from grpo.evaluation.results import ProblemResult
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpo.intervals import Difference, Estimate, maj_at_k, mean_interval, paired_difference, pass_at_k
+from grpo.evaluation.intervals import Difference, Estimate, maj_at_k, mean_interval, paired_difference, pass_at_k
 
 
 @given(right=st.lists(st.booleans(), min_size=1, max_size=8), data=st.data())
