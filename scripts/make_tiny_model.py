@@ -1,19 +1,22 @@
-r"""Makes `grpo/tiny_model`: a Qwen2 of half a million parameters, warm-started on written additions of mixed quality.
+r"""Makes `grpo/tiny_model`: a Qwen2 of half a million parameters, warm-started on worked solutions of mixed quality.
 
-    python scripts/make_tiny_model.py                     # writes grpo/tiny_model; about 7 minutes on one core
+    python scripts/make_tiny_model.py                     # writes grpo/tiny_model; about 15 minutes on one core
     python scripts/make_tiny_model.py --out /elsewhere --steps 500
 
-The warm start is supervised training on `data/arithmetic.py`'s worked solutions of sums in its train split.
+The warm start is supervised training on the worked solutions that `data/arithmetic.py`, `data/sorting.py` and
+`data/parity.py` write of problems in their train splits.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F
@@ -25,11 +28,15 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from grpo import plugins
 
-# A plain file outside the package: loaded by path, as the trainer loads it.
-arithmetic = sys.modules[plugins.load("arithmetic", "data").__module__]
+# Plain files outside the package: loaded by path, as the trainer loads them.
+arithmetic, sorting, parity = (
+    sys.modules[plugins.load(task, "data").__module__] for task in ("arithmetic", "sorting", "parity")
+)
 
-SHARES = {"direct": 0.35, "brief": 0.25, "columns": 0.25, "checked": 0.15}
-"""Style -> its share of the worked solutions."""
+TASKS = {"arithmetic": 0.4, "sorting": 0.3, "parity": 0.3}
+"""Task -> its share of the worked solutions."""
+STYLES = {"direct": 0.35, "brief": 0.25, "columns": 0.25, "checked": 0.15}
+"""Style of an addition -> its share of them."""
 PAD, EOS = "<|endoftext|>", "<|im_end|>"
 CHUNKS = ("\\boxed{", "check")
 """Strings that are one token, so that responses are short."""
@@ -39,7 +46,7 @@ CHAT_TEMPLATE = (
 )
 """The contents one after the other, then a line break: `47+385=` is a prompt of eight tokens."""
 MAX_LENGTH = 512
-MAX_RESPONSE_TOKENS = 64
+MAX_RESPONSE_TOKENS = 96
 MICRO_BATCH = 32
 
 
@@ -51,7 +58,7 @@ class Options:
     """folder to write"""
     seed: int = 0
     """seed of the weights, the worked solutions and the sampled accuracy"""
-    steps: int = 1200
+    steps: int = 2400
     """optimizer steps"""
     batch_size: int = 128
     """worked solutions a step"""
@@ -102,13 +109,24 @@ def encode_problem(tokenizer: PreTrainedTokenizerFast, problem: str) -> list[int
     return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
 
 
+def demonstration(task: str, rng: Random) -> tuple[str, str]:
+    """A fresh problem of a task's train split, and a worked solution."""
+    if task == "arithmetic":
+        problem = arithmetic.draw_problem(rng, "train")["problem"]
+        (style,) = rng.choices(list(STYLES), list(STYLES.values()))
+        return problem, arithmetic.worked_solution(problem, rng, style)
+    source = {"sorting": sorting, "parity": parity}[task]
+    problem = source.draw_problem(rng, "train")["problem"]
+    return problem, source.worked_solution(problem, rng)
+
+
 def demonstrations(tokenizer: PreTrainedTokenizerFast, rng: Random, count: int) -> list[tuple[list[int], list[int]]]:
     """Fresh worked solutions as (inputs, targets), shifted once, shortest first; targets are -100 on the prompt."""
     pairs = []
-    for style in rng.choices(list(SHARES), list(SHARES.values()), k=count):
-        problem = arithmetic.draw_problem(rng, "train")["problem"]
+    for task in rng.choices(list(TASKS), list(TASKS.values()), k=count):
+        problem, solution = demonstration(task, rng)
         prompt = encode_problem(tokenizer, problem)
-        response = [*tokenizer.encode(arithmetic.worked_solution(problem, rng, style)), tokenizer.eos_token_id]
+        response = [*tokenizer.encode(solution), tokenizer.eos_token_id]
         pairs.append(((prompt + response)[:-1], [-100] * (len(prompt) - 1) + response))
     return sorted(pairs, key=lambda pair: len(pair[0]))
 
@@ -157,38 +175,49 @@ def respond(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, problem
     return [[token for token in row if token != tokenizer.pad_token_id] for row in output[:, width:].tolist()]
 
 
+def right(task: str, row: dict[str, str], text: str) -> bool:
+    """Whether a response is right, as the task's verifier would have it."""
+    if task == "parity":
+        return re.fullmatch(row["pattern"], text) is not None
+    return text == row["answer"] if task == "sorting" else text.endswith(f"\\boxed{{{row['answer']}}}")
+
+
 def report(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> str:
-    """A Markdown table: accuracy and length on the test problems at temperature 1, by style."""
-    rows = arithmetic.load("test")
+    """A Markdown table: accuracy and length on the test problems at temperature 1, by task and style of addition."""
     found = defaultdict(list)
-    for row, tokens in zip(rows, respond(model, tokenizer, [row["problem"] for row in rows]), strict=True):
-        text = tokenizer.decode(tokens, skip_special_tokens=True)
-        outcome = (text.endswith(f"\\boxed{{{row['answer']}}}"), len(tokens))
-        found[arithmetic.style_of(text)].append(outcome)
-        found["all"].append(outcome)
-    lines = ["| style | share | accuracy | tokens |", "|---|---|---|---|"]
-    for style in [*SHARES, "all"]:
-        right, lengths = zip(*found[style], strict=True) if found[style] else ((0,), (0,))
-        share, accuracy, tokens = len(right) / len(rows), sum(right) / len(right), sum(lengths) / len(lengths)
-        lines.append(f"| {style} | {share:.0%} | {accuracy:.1%} | {tokens:.1f} |")
+    for task in TASKS:
+        rows = sys.modules[plugins.load(task, "data").__module__].load("test")
+        for row, tokens in zip(rows, respond(model, tokenizer, [row["problem"] for row in rows]), strict=True):
+            text = tokenizer.decode(tokens, skip_special_tokens=True)
+            outcome = (right(task, row, text), len(tokens))
+            found[task].append(outcome)
+            if task == "arithmetic":
+                found[f"{task}, {arithmetic.style_of(text)}"].append(outcome)
+    lines = ["| task | responses | accuracy | tokens |", "|---|---|---|---|"]
+    for name in sorted(found):
+        outcomes, lengths = zip(*found[name], strict=True)
+        lines.append(f"| {name} | {len(lengths)} | {fmean(outcomes):.1%} | {fmean(lengths):.1f} |")
     return "\n".join(lines)
 
 
 def model_card(options: Options, parameters: int, table: str) -> str:
     """README.md of the model's folder."""
-    shares = ", ".join(f"{share:.0%} {style}" for style, share in SHARES.items())
+    tasks = ", ".join(f"{share:.0%} {task}" for task, share in TASKS.items())
+    styles = ", ".join(f"{share:.0%} {style}" for style, share in STYLES.items())
     return f"""# tiny_model
 
 A Qwen2 of {parameters:,} parameters with one token a byte, for trying the trainer on two CPU cores. It adds two numbers
-of two to four digits in writing and boxes the answer, with many slips. Stored as float16; train it in float32.
+of two to four digits in writing and boxes the answer, sorts up to six numbers, and guesses the parity of a string of
+bits before it works it out, all with many slips. Stored as float16; train it in float32.
 
 - Made by `python scripts/make_tiny_model.py --seed {options.seed} --steps {options.steps} --threads {options.threads}`.
-- Warm-start data: {options.steps * options.batch_size:,} worked solutions of sums in the train split, both by
-  `data/arithmetic.py`.
-- Their styles: {shares}; each carry is wrong with probability {arithmetic.SLIP}, in a check never.
+- Warm-start data: {options.steps * options.batch_size:,} worked solutions of problems in the train splits ({tasks}), as
+  `data/arithmetic.py`, `data/sorting.py` and `data/parity.py` write them.
+- Additions are written in four styles: {styles}; each carry is wrong with probability
+  {arithmetic.SLIP}, in a check never.
 - No other data or weights went into it.
 
-Sampled at temperature 1 on the {len(arithmetic.load("test")):,} test problems, one response each:
+Sampled at temperature 1 on the test problems, one response each:
 
 {table}
 """

@@ -1,4 +1,4 @@
-"""The default task and its model: the splits, the worked solutions and their slips, the committed `grpo/tiny_model`."""
+"""The default task: the splits, the worked solutions and their slips."""
 
 from __future__ import annotations
 
@@ -7,35 +7,20 @@ import math
 import re
 import subprocess
 import sys
-import unicodedata
 from pathlib import Path
 from random import Random
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grpo import plugins
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL = ROOT / "grpo" / "tiny_model"
 arithmetic = sys.modules[plugins.load("arithmetic", "data").__module__]
-script = sys.modules[plugins.load(f"{ROOT / 'scripts' / 'make_tiny_model.py'}:main", "data").__module__]
 
 numbers = st.integers(10, 9999)
 seeds = st.integers(0, 2**32)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return AutoTokenizer.from_pretrained(MODEL)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32).eval()
 
 
 # The data
@@ -149,66 +134,3 @@ def test_a_check_mends_the_slips():
 def test_an_unknown_style_is_an_error_that_names_all():
     with pytest.raises(ValueError, match="no style 'terse': the styles are direct, brief, columns, checked"):
         arithmetic.worked_solution("47+385=", Random(0), "terse")
-
-
-# The committed model
-
-
-def test_the_model_is_as_small_as_promised(model):
-    assert sum(path.stat().st_size for path in MODEL.iterdir()) <= 4_000_000
-    assert model.num_parameters() == 551_040 <= 2_000_000
-    assert model.config.architectures == ["Qwen2ForCausalLM"]
-    assert model.config.tie_word_embeddings
-
-
-def test_the_prompt_is_the_problem_and_a_line_break(tokenizer):
-    tokens = script.encode_problem(tokenizer, "47+385=")
-    assert tokenizer.decode(tokens) == "47+385=\n"
-    assert len(tokens) == 8
-    assert len(tokenizer.encode(r"\boxed{432}")) == 5
-
-
-def test_end_and_padding_differ_and_the_model_knows_them(tokenizer, model):
-    assert (tokenizer.pad_token, tokenizer.eos_token) == ("<|endoftext|>", "<|im_end|>")
-    assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (256, 257)
-    assert (model.config.pad_token_id, model.generation_config.eos_token_id) == (256, 257)
-    assert len(tokenizer) == model.config.vocab_size
-
-
-@given(text=st.text(st.characters(exclude_categories=["Cs"])))
-def test_any_text_round_trips(tokenizer, text):
-    for whole in (text, rf"check \boxed{{{text}}} check"):
-        # As the Qwen2 tokenizer, of which it is one, it composes characters first (NFC).
-        assert tokenizer.decode(tokenizer.encode(whole)) == unicodedata.normalize("NFC", whole)
-
-
-def test_the_script_makes_the_committed_tokenizer(tokenizer):
-    made = script.make_tokenizer()
-    assert made.get_vocab() == tokenizer.get_vocab()
-    assert made.chat_template == tokenizer.chat_template
-
-
-def test_the_model_starts_between_40_and_75_percent_with_responses_of_every_length(tokenizer, model):
-    torch.manual_seed(0)
-    rows = arithmetic.load("test")[:256]
-    responses = script.respond(model, tokenizer, [row["problem"] for row in rows])
-    texts = [tokenizer.decode(response, skip_special_tokens=True) for response in responses]
-    right = sum(text.endswith(f"\\boxed{{{row['answer']}}}") for text, row in zip(texts, rows, strict=True))
-    assert 0.40 <= right / len(rows) <= 0.75
-    assert {arithmetic.style_of(text) for text in texts} == set(arithmetic.STYLES)
-    assert all(response[-1] == tokenizer.eos_token_id for response in responses)
-    assert min(map(len, responses)) <= 6 and max(map(len, responses)) >= 40
-
-
-def test_the_warm_start_repeats_itself():
-    """Same seed and threads, same weights; and two steps move every one of them."""
-    results = []
-    for _ in range(2):
-        torch.manual_seed(3)
-        tokenizer = script.make_tokenizer()
-        model = script.make_model(tokenizer)
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        script.warm_start(model, tokenizer, script.Options(seed=3, steps=2, batch_size=8))
-        results.append(model.state_dict())
-        assert not any(torch.equal(value, before[name]) for name, value in results[-1].items())
-    assert all(torch.equal(value, results[1][name]) for name, value in results[0].items())
