@@ -3,9 +3,14 @@
 import importlib.util
 import re
 import subprocess
+from dataclasses import fields
 
 import pytest
 from conftest import ROOT
+
+import grpo.compare
+import grpo.evaluation.options
+from grpo.config import Config
 
 README = (ROOT / "README.md").read_text()
 
@@ -40,7 +45,8 @@ def test_every_file_and_flag_that_the_readme_names_exists():
     for link in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
         assert (ROOT / link).exists(), link
     flags = set(re.findall(r"`(--[a-z][a-z0-9-]+)", README))
-    known = {f"--{name.replace('_', '-')}" for name in script("update_readme").Config.__dataclass_fields__}
+    commands = (Config, grpo.compare.Options, grpo.evaluation.options.Options)
+    known = {f"--{field.name.replace('_', '-')}" for command in commands for field in fields(command)}
     assert flags <= known, flags - known
 
 
