@@ -54,7 +54,7 @@ class Task:
 
 def run(options: Options, console: Console) -> None:
     """The command: generate what is missing, or read the files, and report. Raises: UserError."""
-    if options.results:
+    if options.results is not None:
         refuse_with_results(options)
         read = {str(path): read_results(path) for path in options.results}
         check_ks(options.k, max(len(results[0].responses) for results in read.values()))
@@ -138,7 +138,8 @@ def in_own_process(model: str, tasks: Sequence[Task], options: Options) -> None:
 
 
 def _child(parent: int, model: str, tasks: Sequence[Task], options: Options) -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with the command, however it dies
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with the command, however it dies
     if os.getppid() != parent:
         sys.exit(1)
     try:
@@ -188,7 +189,7 @@ def evaluate_task(task: Task, engine: Engine, verifiers: Verifiers, options: Opt
             responses,
             temperature=settings["temperature"],
             max_tokens=settings["max_response_tokens"],
-            seed=settings["seed"] * 1_000_003 + start // size,
+            seed=chunk_seed(settings["seed"], start // size),
             first=start,
             on_response=lambda: progress.advance(bar),
         )
@@ -199,6 +200,11 @@ def evaluate_task(task: Task, engine: Engine, verifiers: Verifiers, options: Opt
         if not progress.console.is_terminal or len(results) == len(problems):  # no bar to see; or its end
             text = f"{name}: {len(results)}/{len(problems)} problems, accuracy {accuracy:.1%}"
             progress.console.print(text, markup=False)
+
+
+def chunk_seed(seed: int, chunk: int) -> int:
+    """A seed of its own for each chunk, of no more bits than torch takes."""
+    return (seed * 1_000_003 + chunk) % 2**63
 
 
 def make_verifiers(reward: Sequence[str], options: Options) -> Verifiers:

@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -35,7 +36,7 @@ def load_tokenizer(source: str, *, trust_remote_code: bool) -> PreTrainedTokeniz
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:  # not found, offline, or files that are no tokenizer
+    except (OSError, ValueError, KeyError, TypeError) as error:  # not found, offline, or files that are no tokenizer
         raise _not_loaded("tokenizer", source, error) from error
     if tokenizer.pad_token_id is None:
         raise UserError(
@@ -72,10 +73,11 @@ def check_model(
             f"--max-prompt-tokens {max_prompt_tokens} and --max-response-tokens {max_response_tokens} together are "
             f"more than the {positions} positions of {source}. Lower one of them."
         )
-    if tokenizer.pad_token_id >= config.vocab_size:
+    embeddings = config.get_text_config().vocab_size  # of a model that also sees, its language part
+    if tokenizer.pad_token_id >= embeddings:
         raise UserError(
             f"The pad token {tokenizer.pad_token} has id {tokenizer.pad_token_id}, but the model of {source} has only "
-            f"{config.vocab_size} embeddings. Set a pad token that the model knows in tokenizer_config.json."
+            f"{embeddings} embeddings. Set a pad token that the model knows in tokenizer_config.json."
         )
 
 
@@ -89,7 +91,7 @@ def load_config(source: str, *, trust_remote_code: bool) -> PretrainedConfig:
 
 def position_limit(config: PretrainedConfig) -> float:
     """Tokens of prompt and response that the model has positions for; infinite where its config names no number."""
-    return getattr(config, "max_position_embeddings", None) or math.inf
+    return getattr(config.get_text_config(), "max_position_embeddings", None) or math.inf
 
 
 def model_configs(source: str, *, trust_remote_code: bool) -> list[PretrainedConfig | GenerationConfig]:
@@ -106,7 +108,7 @@ def load_model(source: str, *, device: str, trust_remote_code: bool) -> PreTrain
         model = AutoModelForCausalLM.from_pretrained(
             source, dtype=torch.float32, trust_remote_code=trust_remote_code, use_safetensors=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:  # the last: a file that was not copied whole
         raise _not_loaded("model", source, error) from error
     return model.to(device)
 
@@ -124,7 +126,7 @@ def _folder(source: str) -> Path | None:
 
 
 def _not_loaded(what: str, source: str, error: Exception) -> UserError:
-    first = str(error).strip().splitlines()[0]
+    first = (str(error).strip().splitlines() or [""])[0]
     return UserError(
         f"The {what} of {source} could not be loaded ({type(error).__name__}: {first}). Check the name, the network "
         "or the folder; without --model the embedded model runs and needs no network."

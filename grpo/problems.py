@@ -73,14 +73,17 @@ def load_rows(
         rows = read_jsonl(Path(spec).expanduser())
     if not rows:
         raise UserError(f"--data {spec} ({split}) has no rows. Each row needs at least a '{problem_column}'.")
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"--data {spec} ({split}): its function must return a list of dicts, one a row.")
     return [_renamed(row, i, spec, problem_column, answer_column) for i, row in enumerate(rows)]
 
 
-def _load_split(spec: str, split: str, data_dir: Path | None) -> list[Row]:
+def _load_split(spec: str, split: str, data_dir: Path | None) -> list[Any]:
     load = partial(load_hub, spec) if _is_hub_name(spec) else plugins.load(spec, "data")
     try:
-        return list(load(split) if data_dir is None else load(split, data_dir=data_dir))
-    except (OSError, ValueError) as error:  # not found, offline, unknown split
+        rows = load(split) if data_dir is None else load(split, data_dir=data_dir)
+        return list(rows) if isinstance(rows, Iterable) else []
+    except (OSError, ValueError, RuntimeError) as error:  # not found, offline, unknown split, a set that is a script
         said = (str(error).splitlines() or [""])[0]
         if data_dir is not None:
             raise UserError(f"--data {spec}, split '{split}', from --data-dir {data_dir}: {said}") from error
@@ -145,13 +148,13 @@ def read_jsonl(path: Path) -> list[Row]:
     if not path.is_file():
         raise UserError(f"There is no data file {path}. Give the path of a .jsonl file, one JSON object a line.")
     rows = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
+                row = json.loads(line.decode())
+            except ValueError as error:  # also of bytes that are no UTF-8
                 raise UserError(f"{path}, line {number} is not JSON: {error}. Write one JSON object a line.") from error
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number} is a {type(row).__name__}; each line must be a JSON object.")
@@ -183,6 +186,11 @@ def _renamed(row: Row, index: int, spec: str, problem_column: str, answer_column
             f"--data {spec}, row {index}: there is no column '{problem_column}'. Columns: {', '.join(row)}. "
             "Name the one that holds the problem by --problem-column."
         )
+    if not _is_problem(row[problem_column]):
+        raise UserError(
+            f"--data {spec}, row {index}: '{problem_column}' is {row[problem_column]!r:.80}, and must be a text that "
+            "is not empty, or a list of chat messages with a 'role' and a 'content' each."
+        )
     renamed = {**row, "problem": row[problem_column]}
     if answer_column != "answer":
         if answer_column not in row:
@@ -192,6 +200,14 @@ def _renamed(row: Row, index: int, spec: str, problem_column: str, answer_column
             )
         renamed["answer"] = row[answer_column]
     return renamed
+
+
+def _is_problem(value: Any) -> bool:
+    if isinstance(value, str):
+        return bool(value.strip())
+    if not value or not isinstance(value, list):
+        return False
+    return all(isinstance(m, dict) and all(isinstance(m.get(part), str) for part in ("role", "content")) for m in value)
 
 
 # Prompts ---------------------------------------------------------------------------------------------------------
@@ -229,10 +245,16 @@ def encode(
     return Encoded(problems, dropped)
 
 
+def template_of(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
+    """What `auto` means for a tokenizer; any other name as it is."""
+    if template != "auto":
+        return template
+    return "chat" if tokenizer.chat_template else "plain"
+
+
 def prompt_encoder(tokenizer: PreTrainedTokenizerBase, template: str) -> Callable[[str | list[Message]], Sequence[int]]:
     """A function from a problem (text or messages) to prompt ids."""
-    if template == "auto":
-        template = "chat" if tokenizer.chat_template else "plain"
+    template = template_of(tokenizer, template)
     if template == "chat":
         if not tokenizer.chat_template:
             raise UserError(

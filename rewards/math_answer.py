@@ -98,7 +98,13 @@ def final_answer(response: str) -> str | None:
     parts = next((reading for reading in reversed(readings) if len(reading) == 1), readings[0])
     if any(len(part) > MAX_ANSWER for part in parts):
         return None
-    return ",".join(THOUSANDS.sub(lambda m: m[0].replace(",", ""), squash(clean(part))) for part in parts) or None
+    return ",".join(map(_vote, parts)) or None
+
+
+def _vote(part: str) -> str:
+    r"""One part as text: `\$1,250` -> `1250`, `\text{(A)}` -> `(A)`. A currency is forgiven, so it splits no vote."""
+    text = THOUSANDS.sub(lambda match: match[0].replace(",", ""), squash(clean(part)).replace("¤", ""))
+    return text[1:-1] if re.fullmatch(r"\{[^{}]*\}", text) else text
 
 
 def _claims(parts: tuple[str, ...], gold: str, asked: list[str]) -> bool:

@@ -14,7 +14,7 @@ import pytest
 
 from grpo.config import EMBEDDED_MODEL
 from grpo.errors import UserError
-from grpo.evaluate import locked, main
+from grpo.evaluate import chunk_seed, locked, main
 from grpo.evaluation.evaluated import compare_files, compare_models, evaluated
 from grpo.evaluation.options import Options, resolve
 from grpo.evaluation.plan import claim, data_name, finished, model_name, plan, unique_names
@@ -63,6 +63,12 @@ def result(problem, right, *, tokens=10, level=None):
         (["--k", "9"], "--k 9: with 8 responses a problem, k is from 1 to 8"),
         (["--max-response-tokens", "5000"], "more than the 512 positions"),
         (["--engine", "sglang"], "--engine takes: auto, vllm, hf"),
+        (["--engine", "hf", "--device", "gpu"], "--device takes: auto, cpu, cuda"),
+        (["--out", TINY + "/config.json"], "config.json is a file. Give a folder"),
+        (["--results"], "--results is given without a value"),
+        (["--model"], "--model is given without a value"),
+        (["--template"], "--template is given without a value"),
+        (["--data", "--model", TINY], "--data is given without a value"),
         (["--results", "a.jsonl"], "There is no result file a.jsonl"),
         (["--results", "a.jsonl", "--template", "chat"], "--template has no meaning beside --results"),
     ],
@@ -72,6 +78,12 @@ def test_what_is_refused_before_a_model_is_loaded(capsys, monkeypatch, flags, me
     assert main(flags) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in " ".join(error.split())
+
+
+def test_a_device_is_for_the_engine_that_takes_one():
+    assert resolve(Options(engine="hf", device="cpu")).device == "cpu"
+    with pytest.raises(UserError, match="--device cpu has no meaning for vllm"):
+        resolve(Options(engine="vllm", device="cpu"))
 
 
 def test_defaults_are_the_embedded_model_on_its_task():
@@ -136,6 +148,12 @@ def test_short_names_of_data_and_what_happens_where_they_clash():
     ]
 
 
+def begin(options: Options):
+    """A first result for each evaluation."""
+    for evaluation in planned(options):
+        append_results(evaluation.path(options.out), [result(evaluation.problems[0], [True])])
+
+
 # Resuming ---------------------------------------------------------------------------------------------------------
 
 
@@ -155,10 +173,22 @@ def test_a_changed_setting_is_refused_and_named(tmp_path, change, named):
     options = small(tmp_path)
     options.out.mkdir()
     claim(options.out, planned(options))
+    begin(options)
     claim(options.out, planned(options))  # the same again is fine
     with pytest.raises(UserError) as error:
         claim(options.out, planned(replace(options, **change)))
     assert named in str(error.value)
+
+
+def test_what_has_no_results_yet_may_be_begun_anew(tmp_path):
+    """After a command that failed before its first response, the one that mends it may have the same --out."""
+    options = small(tmp_path)
+    options.out.mkdir()
+    claim(options.out, planned(options))
+    claim(options.out, planned(replace(options, seed=7)))
+    begin(options)
+    with pytest.raises(UserError, match="--seed 7, and now it is 0"):
+        claim(options.out, planned(options))
 
 
 def test_another_template_or_set_joins_the_same_folder(tmp_path):
@@ -175,6 +205,7 @@ def test_weights_written_anew_are_refused(tmp_path):
     options = small(tmp_path, model=(str(model),), data=("arithmetic",))
     options.out.mkdir()
     claim(options.out, planned(options))
+    begin(options)
     os.utime(model / "model.safetensors", (1, 1))
     with pytest.raises(UserError, match="was begun with other weights"):
         claim(options.out, planned(options))
@@ -201,6 +232,13 @@ def test_results_on_other_problems_are_refused(tmp_path):
     write_results(evaluation.path(tmp_path), [rows[1], rows[0]])
     with pytest.raises(UserError, match="the data has changed since"):
         finished(evaluation, tmp_path)
+
+
+@pytest.mark.parametrize("seed", [0, 7, -1, 2**70])
+def test_every_chunk_has_a_seed_that_torch_takes(seed):
+    seeds = [chunk_seed(seed, chunk) for chunk in range(3)]
+    assert len(set(seeds)) == 3 and all(0 <= each < 2**63 for each in seeds)
+    assert chunk_seed(2, 3) == 2_000_009
 
 
 def test_two_commands_do_not_share_a_folder(tmp_path):
@@ -271,6 +309,27 @@ def test_the_tables_by_hand():
     assert numbers["evaluations"][0]["by_level"]["1"] == {"problems": 1, "value": 0.5, "low": None, "high": None}
     assert numbers["evaluations"][0]["pass_at"][2]["value"] == 1.0
     json.dumps(numbers, allow_nan=False)
+
+
+def test_names_from_the_data_stay_names_on_the_page():
+    """One line a row, and nothing in it that a page would act on."""
+    found = [made(cell("a|b\n<script>", "chat"), [[True]], dropped=0), made(cell("new", "chat"), [[False]])]
+    (row,) = [line for line in markdown(sections(found, [])).splitlines() if "script" in line]
+    assert row.startswith(r"| a\|b \<script> | 1 | 1 | 100.0 |")
+
+
+def test_a_level_with_fewer_problems_in_one_evaluation_says_both_numbers():
+    found = [made(cell("base", template), [[True]] * count) for template, count in (("chat", 4), ("plain", 3))]
+    assert sections(found, [])[1].header == ["template", "1 (2)", "2 (1 or 2)"]
+
+
+def test_the_report_says_what_template_auto_was(tmp_path):
+    plain = tmp_path / "base"
+    shutil.copytree(TINY, plain)
+    (plain / "chat_template.jinja").unlink()
+    options = small(tmp_path, model=(TINY, str(plain)), data=("arithmetic",), greedy=False)
+    found = [made(e.names, [[True, True]], settings=e.settings) for e in planned(options)]
+    assert "Template auto: tiny: chat, base: plain." in sections(found, [])[0].notes
 
 
 def test_a_report_says_why_there_is_no_vote_and_what_failed():

@@ -1,6 +1,7 @@
 """Held-out problems through real vLLM and real verifiers, and what the results come to, by hand."""
 
 import json
+import resource
 
 import pytest
 from conftest import make_policy
@@ -83,6 +84,18 @@ def test_accuracy_by_level_and_subject():
     }
     assert {k: count for k, (count, _) in accuracy_by(RESULTS, "subject").items()} == {"Algebra": 2}
     assert accuracy_by([problem(0, response(True))], "level") == {}
+    assert accuracy_by([problem(i, response(True), level=float("nan")) for i in range(2)], "level") == {}
+
+
+def test_a_problem_that_is_asked_twice_is_no_further_evidence():
+    """Two problems, each four times: the exact intervals are those of two, and so is the p-value."""
+    right = [problem(i, *[response(True)] * 2, prompt=f"p{i % 2}", level=1) for i in range(8)]
+    wrong = [problem(i, *[response(False)] * 2, prompt=f"p{i % 2}", level=1) for i in range(8)]
+    two = (1.0, pytest.approx(0.025**0.5), 1.0)
+    found = measure(right)
+    assert (found.problems, found.accuracy, found.pass_at[2], found.maj_at[2]) == (8, two, two, two)
+    assert accuracy_by(right, "level") == {1: (8, two)}
+    assert (compare(wrong, right).problems, compare(wrong, right).p_value) == (8, 0.5)
 
 
 def test_the_keys_of_training_are_explained_and_by_hand():
@@ -138,12 +151,23 @@ def test_a_torn_line_is_cut_off(tmp_path):
     assert path.read_bytes() == b""
 
 
+def test_a_disk_that_is_full_is_an_error_and_no_short_line(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError):
+            append_results(tmp_path / "r.jsonl", RESULTS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.mark.parametrize(
-    "content", ["[1]", "{}", '{"responses": []}', '{"step": 1, "responses": [{"a": 1}]}', "no json", "7"]
+    "content",
+    [b"[1]", b"{}", b'{"responses": []}', b'{"step": 1, "responses": [{"a": 1}]}', b"no json", b"7", b"\xff\xfe"],
 )
 def test_another_file_is_refused(tmp_path, content):
     path = tmp_path / "metrics.jsonl"
-    path.write_text(content + "\n")
+    path.write_bytes(content + b"\n")
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 1 is no result of an evaluation"):
         read_results(path)
 
@@ -246,6 +270,9 @@ def test_the_first_verifier_gives_the_answers(mine):
         ("math_answer", r"so \boxed{\dfrac{1}{2}}.", r"\frac12"),
         ("math_answer", r"It is $\frac12$.", r"\frac12"),
         ("math_answer", r"\boxed{1,250}", "1250"),
+        ("math_answer", r"\boxed{\$1,250}", "1250"),
+        ("math_answer", r"\boxed{\text{(A)}}", "(A)"),
+        ("math_answer", r"\boxed{\{1, 2\}}", "⦃1,2⦄"),
         ("math_answer", "So she pays $1,250 in total.", "1250"),
         ("math_answer", "The answer is 18 dollars.", "18"),
         ("math_answer", r"\boxed{1} and \boxed{2}", "1,2"),

@@ -110,6 +110,23 @@ def test_one_problem_has_no_interval_and_none_is_an_error():
         mean_interval([])
 
 
+def test_rows_of_the_same_problem_are_one_cluster():
+    """Of three rows on a, all right, and one on b, wrong: the draws aa, ab, ba, bb come to 1, 3/4, 3/4, 0."""
+    assert mean_interval([1.0, 0.0, 1.0, 1.0], ["a", "b", "a", "a"]) == Estimate(0.75, 0.0, 1.0)
+    assert mean_interval([1.0] * 6, "aabbcc") == mean_interval([1.0] * 3) == pytest.approx((1, 0.025 ** (1 / 3), 1))
+    assert mean_interval([0.0, 1.0], "aa") == Estimate(0.5, None, None)
+    assert paired_difference([0] * 12, [1] * 12, "abcdefabcdef").p_value == pytest.approx(2 / 64)
+
+
+@given(values=st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=2, max_size=20), times=st.integers(2, 4))
+def test_asking_everything_several_times_makes_nothing_surer(values, times):
+    keys = list(range(len(values)))
+    assert mean_interval(values * times, keys * times) == pytest.approx(mean_interval(values))
+    once = paired_difference(values[::-1], values)
+    again = paired_difference(values[::-1] * times, values * times, keys * times)
+    assert again.p_value == pytest.approx(once.p_value) and again.estimate == pytest.approx(once.estimate)
+
+
 def test_the_interval_holds_the_truth_as_often_as_it_says():
     """300 evaluations of 60 problems whose difficulties vary, 8 responses each. The naive interval over the 480
     responses, which takes them as independent, is too narrow."""
@@ -167,6 +184,11 @@ def test_the_test_rejects_equal_models_one_time_in_twenty():
 def test_different_problems_cannot_be_paired():
     with pytest.raises(ValueError, match="same problems, not 1 and 2"):
         paired_difference([1.0], [1.0, 0.0])
+
+
+@pytest.mark.parametrize("first,second,value", [([0, 1, 0], [0, 1, 0], 0.0), ([0.1, 0.2, 0.3], [0.2, 0.3, 0.4], 0.1)])
+def test_differences_that_do_not_vary_have_no_interval(first, second, value):
+    assert paired_difference(first, second).estimate == (pytest.approx(value), None, None)
 
 
 def test_a_difference_of_one_problem_has_no_interval():

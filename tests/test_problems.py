@@ -48,11 +48,34 @@ def test_columns_are_mapped(jsonl):
         ('{"problem": "a"}\n{"problem": \n', "line 2 is not JSON"),
         ("[1, 2]\n", "line 1 is a list"),
         ('{"question": "a"}\n', r"no column 'problem'. Columns: question"),
+        ('{"problem": "a"}\n{"problem": null}\n', r"row 1: 'problem' is None, and must be a text"),
+        ('{"problem": " "}\n', "row 0: 'problem' is ' ', and must be a text that is not empty"),
+        ('{"problem": []}\n', "row 0: 'problem' is"),
+        ('{"problem": [{"role": "user"}]}\n', "chat messages with a 'role' and a 'content' each"),
     ],
 )
 def test_bad_jsonl_is_explained(jsonl, text, message):
     with pytest.raises(UserError, match=message):
         load_rows(jsonl(text), "train")
+
+
+def test_a_file_in_another_encoding_is_explained(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes('{"problem": "a"}\n{"problem": "é"}\n'.encode("latin-1"))
+    with pytest.raises(UserError, match=r"line 2 is not JSON: 'utf-8' codec can't decode byte 0xe9"):
+        load_rows(str(path), "train")
+
+
+@pytest.mark.parametrize(
+    "returned,message",
+    [("None", "has no rows"), ("['a', 'b']", "a list of dicts, one a row"), ("{'problem': 'a'}", "a list of dicts")],
+)
+def test_what_a_users_function_must_return(tmp_path, returned, message):
+    path = tmp_path / "mine.py"
+    path.write_text(f"def load(split): return {returned}\ndef rows(split): yield {{'problem': split}}\n")
+    with pytest.raises(UserError, match=message):
+        load_rows(str(path), "test")
+    assert load_rows(f"{path}:rows", "test") == [{"problem": "test"}]
 
 
 def test_missing_file_and_missing_answer_column(jsonl, tmp_path):
@@ -82,14 +105,16 @@ def test_arithmetic_names_its_splits():
 
 
 def test_hub_failure_is_one_paragraph(monkeypatch):
-    def fail(*_, **__):
-        raise ConnectionError("no route to the hub\nlong trace")
+    for raised in (ConnectionError, RuntimeError):  # the latter: "Dataset scripts are no longer supported"
 
-    monkeypatch.setattr(datasets, "load_dataset", fail)
-    for spec in ("org/name", "org/name:config", "gsm8k"):
-        with pytest.raises(UserError, match="ConnectionError: no route to the hub") as error:
-            load_rows(spec, "train")
-        assert "\n" not in str(error.value)
+        def fail(*_, raised=raised, **__):
+            raise raised("not from this hub\nlong trace")
+
+        monkeypatch.setattr(datasets, "load_dataset", fail)
+        for spec in ("org/name", "org/name:config", "gsm8k"):
+            with pytest.raises(UserError, match=f"{raised.__name__}: not from this hub") as error:
+                load_rows(spec, "train")
+            assert "\n" not in str(error.value)
 
 
 # Prompts ---------------------------------------------------------------------------------------------------------

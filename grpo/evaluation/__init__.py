@@ -105,12 +105,13 @@ def measure(results: Sequence[ProblemResult], ks: Sequence[int] | None = None) -
     ks = [k for k in sorted(set(ks)) if k <= n] if ks else [n][: n - 1]
     flat = [response for result in results for response in result.responses]
     answered = any(response.final_answer is not None for response in flat)
+    keys = [result.key for result in results]
     return Measures(
         problems=len(results),
         responses=n,
-        accuracy=mean_interval([result.accuracy for result in results]),
-        pass_at={k: mean_interval([_pass(result, k) for result in results]) for k in ks},
-        maj_at={k: mean_interval([_maj(result, k) for result in results]) for k in ks if answered},
+        accuracy=mean_interval([result.accuracy for result in results], keys),
+        pass_at={k: mean_interval([_pass(result, k) for result in results], keys) for k in ks},
+        maj_at={k: mean_interval([_maj(result, k) for result in results], keys) for k in ks if answered},
         length=fmean(response.tokens for response in flat),
         length_correct=_mean([response.tokens for response in flat if response.correct]),
         length_incorrect=_mean([response.tokens for response in flat if not response.correct]),
@@ -140,13 +141,16 @@ def training_metrics(results: Sequence[ProblemResult]) -> Metrics:
 
 def accuracy_by(results: Sequence[ProblemResult], column: str) -> dict[Any, tuple[int, Estimate]]:
     """Value of `level` or `subject` -> (problems, accuracy), in order; empty where the data has no such column."""
-    parts: dict[Any, list[float]] = {}
+    parts: dict[Any, list[ProblemResult]] = {}
     for result in results:
         value = getattr(result, column)
-        if value is not None:
-            parts.setdefault(value if isinstance(value, int | float) else str(value), []).append(result.accuracy)
+        if value is not None and value == value:  # a table's empty cell may be NaN
+            parts.setdefault(value if isinstance(value, int | float) else str(value), []).append(result)
     ordered = sorted(parts, key=lambda value: (isinstance(value, str), value))
-    return {value: (len(parts[value]), mean_interval(parts[value])) for value in ordered}
+    return {
+        value: (len(parts[value]), mean_interval([r.accuracy for r in parts[value]], [r.key for r in parts[value]]))
+        for value in ordered
+    }
 
 
 def compare(first: Sequence[ProblemResult], second: Sequence[ProblemResult]) -> Difference | None:
@@ -158,7 +162,8 @@ def compare(first: Sequence[ProblemResult], second: Sequence[ProblemResult]) -> 
     shared = [key for key in one if key in other]
     if not shared:
         return None
-    return paired_difference([one[key] for key in shared], [other[key] for key in shared])
+    problems = [problem for problem, _ in shared]
+    return paired_difference([one[key] for key in shared], [other[key] for key in shared], problems)
 
 
 def _by_problem(results: Sequence[ProblemResult]) -> dict[tuple[str, int], float]:

@@ -8,16 +8,17 @@
     Estimate(value=0.625, low=0.25, high=1.0)
 
 Responses to one problem are alike, so problems are the clusters: each enters with its own mean, and whole problems are
-resampled. An interval over responses would be too narrow.
+resampled. An interval over responses would be too narrow. A set may ask the same twice (`parity` does): its rows of one
+problem are one cluster, by the `keys` that say which problem a value belongs to.
 
-P problems.
+P rows of a data set, each a problem.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -84,42 +85,43 @@ def maj_at_k(answers: Sequence[str | None], right: Sequence[bool], k: int) -> fl
 def _vote(answers: Sequence[str | None], right: Sequence[bool]) -> float:
     votes = Counter(answer for answer in answers if answer is not None)
     most = max(votes.values(), default=0)
-    first = [answers.index(answer) for answer, count in votes.items() if count == most]
-    # Equal answers have equal verdicts, unless the verifier failed on one or reads more than the answer: then the mean.
-    shares = [np.mean([r for a, r in zip(answers, right, strict=True) if a == answers[i]]) for i in first]
-    return float(np.mean(shares)) if shares else 0.0
+    tied = {answer for answer, count in votes.items() if count == most}
+    # Tied answers have equally many votes. Equal ones have equal verdicts, unless the verifier failed on one or reads
+    # more than the answer: then the mean.
+    return float(np.mean([r for a, r in zip(answers, right, strict=True) if a in tied])) if tied else 0.0
 
 
-def mean_interval(values: Sequence[float]) -> Estimate:
-    """The mean of one value a problem, [P] in 0..1, with the 95% percentile bootstrap interval over problems.
+def mean_interval(values: Sequence[float], keys: Sequence[Hashable] | None = None) -> Estimate:
+    """The mean of one value a row, [P] in 0..1, with the 95% percentile bootstrap interval over problems.
 
-    Where all problems have the same value, resampling cannot vary, and would call that certain. Where they are all
-    wrong or all right it is the exact interval of Clopper and Pearson over P problems instead, and else (only ever with
-    a few problems) none. Raises: ValueError for no values.
+    keys: which problem each row asks, [P]; unset: all are different. Where all rows have the same value, resampling
+    cannot vary, and would call that certain. Where they are all wrong or all right it is the exact interval of Clopper
+    and Pearson over the problems instead, and else (only ever with a few) none. Raises: ValueError for no values.
     """
-    values = np.asarray(values, dtype=float)
-    if len(values) > 1 and np.ptp(values) == 0:
-        value = float(values[0])
-        if value not in (0.0, 1.0):
-            return Estimate(value, None, None)
-        exact = stats.binomtest(int(values.sum()), len(values)).proportion_ci(LEVEL, method="exact")
-        return Estimate(value, float(exact.low), float(exact.high))
-    return _bootstrap(values)
+    sums, counts = _clusters(values, keys)
+    estimate = _bootstrap(sums, counts)
+    if estimate.low is not None or len(sums) == 1 or estimate.value not in (0.0, 1.0):
+        return estimate
+    exact = stats.binomtest(int(estimate.value) * len(sums), len(sums)).proportion_ci(LEVEL, method="exact")
+    return Estimate(estimate.value, float(exact.low), float(exact.high))
 
 
-def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """The mean of second - first over the same problems, both [P], with a bootstrap interval and a sign-flip test.
+def paired_difference(
+    first: Sequence[float], second: Sequence[float], keys: Sequence[Hashable] | None = None
+) -> Difference:
+    """The mean of second - first over the same rows, both [P], with a bootstrap interval and a sign-flip test.
 
     Pairing takes out what makes problems easy or hard. Under the hypothesis that the models are equal, a problem's
-    difference could as well have had the other sign. Raises: ValueError for different lengths or none.
+    difference could as well have had the other sign. keys: as for `mean_interval`; there is no interval where all
+    differences are the same. Raises: ValueError for different lengths or none.
     """
     if len(first) != len(second):
         raise ValueError(f"a paired difference needs the same problems, not {len(first)} and {len(second)}")
-    differences = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
+    sums, counts = _clusters(np.asarray(second, dtype=float) - np.asarray(first, dtype=float), keys)
     p_value = 1.0  # of a single problem, nothing can be said
-    if len(differences) > 1:
+    if len(sums) > 1:
         p_value = stats.permutation_test(
-            (differences,),
+            (sums,),
             np.mean,
             permutation_type="samples",  # of one sample: flips signs
             vectorized=True,
@@ -127,18 +129,28 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Differ
             batch=BATCH,
             rng=np.random.default_rng(0),
         ).pvalue
-    return Difference(_bootstrap(differences), float(p_value), len(differences))
+    return Difference(_bootstrap(sums, counts), float(p_value), len(first))
 
 
-def _bootstrap(values: np.ndarray) -> Estimate:
+def _clusters(values: Sequence[float], keys: Sequence[Hashable] | None) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of each problem's values and their number, in the order in which problems come first."""
     if not len(values):
         raise ValueError("no problem to average over")
-    mean = float(values.mean())
-    if len(values) == 1:
+    rows: dict[Hashable, list[float]] = {}
+    for key, value in zip(range(len(values)) if keys is None else keys, values, strict=True):
+        rows.setdefault(key, []).append(float(value))
+    return np.array([sum(row) for row in rows.values()]), np.array([len(row) for row in rows.values()])
+
+
+def _bootstrap(sums: np.ndarray, counts: np.ndarray) -> Estimate:
+    mean = float(sums.sum() / counts.sum())
+    if len(sums) == 1 or np.ptp(sums / counts) < 1e-9:  # nothing varies but by rounding
         return Estimate(mean, None, None)
     interval = stats.bootstrap(
-        (values,),
-        np.mean,
+        (sums, counts),
+        lambda total, rows, axis: total.sum(axis) / rows.sum(axis),
+        paired=True,  # whole problems are drawn
+        vectorized=True,
         confidence_level=LEVEL,
         method="percentile",
         n_resamples=RESAMPLES,

@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from grpo.config import EMBEDDED_MODEL, PRESETS
 from grpo.errors import UserError
 from grpo.pretrained import load_config, load_tokenizer, position_limit
@@ -35,7 +37,7 @@ class Options:
     """Prompt templates, each of which is an evaluation: auto, chat (the tokenizer's own), qwen_math, r1, plain."""
     reward: tuple[str, ...] | None = None
     """Verifiers for all sets, the first of which says what is correct; unset: those of each set."""
-    results: tuple[Path, ...] = ()
+    results: tuple[Path, ...] | None = None
     """Result files to compare, the others with the first, instead of generating: runs/NAME/evaluations/*.jsonl."""
     # How responses are drawn, and what is made of them
     responses: int = 8
@@ -90,6 +92,17 @@ def resolve(options: Options) -> Options:
         _require(name, getattr(options, name), lambda value: value >= 0, "must not be negative")
     for name in ("memory_fraction", "verifier_max_failures"):
         _require(name, getattr(options, name), lambda value: 0 < value <= 1, "is a share: more than 0, at most 1")
+    _refuse_empty(options, "model", "data", "template", "reward", "k")
+    if options.device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device {options.device} does not exist. --device takes: auto, cpu, cuda.")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda, but torch sees no CUDA device here. Use --device cpu, or leave it at auto.")
+    if options.device != "auto" and options.engine != "hf":
+        raise UserError(
+            f"--device {options.device} has no meaning for vllm, which has its own. Give --engine hf with it."
+        )
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise UserError(f"--out {options.out} is a file. Give a folder, which is made where there is none.")
     if not options.responses and not options.greedy:
         raise UserError("--responses 0 and --no-greedy leave nothing to generate. Give one of them another value.")
     check_ks(options.k, max(options.responses, 1))
@@ -122,7 +135,8 @@ def check_ks(ks: Sequence[int] | None, responses: int) -> None:
 
 
 def refuse_with_results(options: Options) -> None:
-    """Raises: UserError where a flag would say nothing beside --results."""
+    """Raises: UserError where --results names no file, or a flag would say nothing beside it."""
+    _refuse_empty(options, "results", "k")
     for field in fields(Options):
         if field.name not in ("results", "out", "k") and getattr(options, field.name) != field.default:
             raise UserError(
@@ -134,6 +148,12 @@ def refuse_with_results(options: Options) -> None:
 def _absolute(model: str) -> str:
     path = Path(model).expanduser()
     return str(path.resolve()) if path.is_dir() else model
+
+
+def _refuse_empty(options: Options, *names: str) -> None:
+    for name in names:
+        if getattr(options, name) == ():
+            raise UserError(f"--{name} is given without a value. Give it one, or leave it out.")
 
 
 def _require(name: str, value: Any, holds: Callable[[Any], bool], rule: str) -> None:

@@ -21,7 +21,7 @@ from grpo.evaluation.options import Options
 from grpo.evaluation.results import ProblemResult, drop_torn_line, problem_key, read_results, write_results
 from grpo.logger import write_json
 from grpo.pretrained import check_model, load_tokenizer
-from grpo.problems import Row, check_data_dir, data_rewards, encode, load_rows
+from grpo.problems import Row, check_data_dir, data_rewards, encode, load_rows, template_of
 from grpo.records import Problem
 from grpo.verifiers import check_specs
 
@@ -83,7 +83,7 @@ def plan(options: Options) -> dict[str, list[Evaluation]]:
                     names = dict(model=model_names[model], data=data_names[data], template=template, decoding=decoding)
                     settings = dict(
                         model=model, weights=weights_mark(model), data=data, data_dir=options.data_dir, reward=reward,
-                        template=template, responses=responses, temperature=temperature,
+                        template=template_of(tokenizer, template), responses=responses, temperature=temperature,
                     )  # fmt: skip
                     planned[model].append(Evaluation(names, settings | shared, encoded.problems, encoded.dropped))
     return planned
@@ -112,13 +112,14 @@ def decodings(options: Options) -> dict[str, tuple[int, float]]:
 def claim(out: Path, evaluations: Sequence[Evaluation]) -> None:
     """Note the settings of each evaluation in `out/settings.json`.
 
-    Raises: UserError where an evaluation of the same name was begun there with other settings.
+    Raises: UserError where an evaluation of the same name has results there, found with other settings.
     """
     path = out / "settings.json"
     known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     for evaluation in evaluations:
         now = json.loads(json.dumps(evaluation.settings, default=str))
-        before = known.setdefault(evaluation.name, now)
+        before = known.get(evaluation.name, now) if evaluation.path(out).is_file() else now
+        known[evaluation.name] = now
         for name in now:
             if before.get(name) != now[name]:
                 raise UserError(

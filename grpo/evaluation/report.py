@@ -7,6 +7,7 @@ of them stands once, above the table.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -81,6 +82,9 @@ def main_section(found: Sequence[Evaluated]) -> Section:
         notes.append("No maj@k where the verifier's file has no final_answer, or no response has an answer.")
     if failed:
         notes.append("Failures: responses on which the verifier raised or timed out. They count as wrong.")
+    autos = {one.names["model"]: one.settings["template"] for one in found if one.names.get("template") == "auto"}
+    if autos:
+        notes.append("Template auto: " + ", ".join(f"{model}: {template}" for model, template in autos.items()) + ".")
     told = [name for name in names if name != "decoding"]  # which leaves out nothing
     dropped = {", ".join(one.names[name] for name in told): one.dropped for one in found if one.dropped}
     if dropped:
@@ -95,16 +99,16 @@ def breakdowns(found: Sequence[Evaluated], column: str) -> list[Section]:
     for data in dict.fromkeys(one.names.get("data", "") for one in found):
         group = [one for one in found if one.names.get("data", "") == data]
         by = [accuracy_by(one.results, column) for one in group]
-        values = {value: count for one in by for value, (count, _) in one.items()}
-        if len(values) < 2:
+        ordered = sorted({value for one in by for value in one}, key=lambda value: (isinstance(value, str), value))
+        if len(ordered) < 2:
             continue
-        ordered = sorted(values, key=lambda value: (isinstance(value, str), value))
+        counts = {value: sorted({one[value][0] for one in by if value in one}) for value in ordered}
         shared, names = split_names(group)
         rows = [
             [*(one.names[name] for name in names), *(percent(cells[v][1] if v in cells else None) for v in ordered)]
             for one, cells in zip(group, by, strict=True)
         ]
-        header = [*names, *(f"{value} ({values[value]})" for value in ordered)]
+        header = [*names, *(f"{value} ({' or '.join(map(str, counts[value]))})" for value in ordered)]
         parts.append(
             Section(f"Accuracy by {column}" + (f": {shared}" if shared else ""), header, rows, ["(number of problems)"])
         )
@@ -188,10 +192,15 @@ def markdown(parts: Sequence[Section]) -> str:
     lines = ["# Evaluation"]
     for part in parts:
         table = [part.header, ["---"] * len(part.header), *part.rows]
-        lines += ["", f"## {part.title}", ""]
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
+        lines += ["", f"## {_plain(part.title)}", ""]
+        lines += ["| " + " | ".join(map(_plain, row)) + " |" for row in table]
         lines += ["", *(f"{note}  " for note in part.notes)]
     return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """A name from the data, as it is: on one line, and with no mark-up that a page would act on."""
+    return re.sub(r"([\\|<`])", r"\\\1", " ".join(text.split()))
 
 
 def summary(found: Sequence[Evaluated], comparisons: Sequence[Comparison]) -> dict[str, Any]:

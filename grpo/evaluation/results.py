@@ -79,8 +79,8 @@ def write_results(path: Path, results: Sequence[ProblemResult]) -> None:
 
 
 def append_results(path: Path, results: Sequence[ProblemResult]) -> None:
-    """Append lines in a single write."""
-    with path.open("ab", buffering=0) as file:
+    """Append lines in a single write, which a full disk makes an OSError, not a short one."""
+    with path.open("ab") as file:
         file.write(_lines(results))
 
 
@@ -91,7 +91,7 @@ def read_results(path: Path) -> list[ProblemResult]:
             f"There is no result file {path}. A run writes runs/NAME/evaluations/step-000000.jsonl and so on, and "
             "python -m grpo.evaluate writes its own into --out."
         )
-    lines = path.read_text("utf-8", "surrogatepass").split("\n")  # not splitlines: a response may hold any separator
+    lines = path.read_bytes().split(b"\n")  # not splitlines: a response may hold any separator
     results = [_from_json(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()]
     if not results:
         raise UserError(f"The result file {path} is empty: its evaluation has not finished a problem yet.")
@@ -112,9 +112,9 @@ def _lines(results: Sequence[ProblemResult]) -> bytes:
     return "".join(f"{row}\n" for row in rows).encode("utf-8", "surrogatepass")
 
 
-def _from_json(line: str, path: Path, number: int) -> ProblemResult:
+def _from_json(line: bytes, path: Path, number: int) -> ProblemResult:
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8", "surrogatepass"))
         responses = tuple(ResponseResult(**response) for response in row.pop("responses"))
         if not responses:
             raise ValueError("it has no responses")
