@@ -89,6 +89,7 @@ def check(config: Config) -> None:
         _require(config, name, 0 < getattr(config, name) <= 1, "is a share: more than 0, at most 1")
     for name in ("adam_beta1", "adam_beta2"):
         _require(config, name, 0 <= getattr(config, name) < 1, "must be at least 0 and less than 1")
+    _require(config, "seed", 0 <= config.seed < 2**32, "must be at least 0 and less than 2^32")
     _require(config, "clip_low", config.clip_low < 1, "must be less than 1: the ratio is never negative")
     if config.responses_per_step % config.updates_per_step:
         raise UserError(

@@ -115,6 +115,8 @@ def test_reward_is_that_of_the_data_unless_it_is_given(tmp_path):
         (["--eval-responses", "0"], "--eval-responses 0 must be more than 0"),
         (["--eval-responses", "4", "--eval-temperature", "0"], "greedy responses to a problem are all the same"),
         (["--clip-low", "1.5"], "--clip-low 1.5 must be less than 1"),
+        (["--seed", str(2**60)], "must be at least 0 and less than 2^32"),
+        (["--seed", "-1"], "--seed -1 must be at least 0"),
         (["--kl-coef", "-0.1"], "--kl-coef -0.1 must not be negative"),
         (["--memory-fraction", "1.5"], "--memory-fraction 1.5 is a share"),
         (["--adam-beta2", "1"], "--adam-beta2 1.0 must be at least 0 and less than 1"),
