@@ -36,12 +36,14 @@ class Options:
     """Where to write: a folder, or a path to which .png and .html are added."""
     title: str = "Comparison of runs"
     """Title of picture and page."""
-    label: tuple[str, ...] = ()
-    """LABEL=PATTERN: put the runs whose folder name matches into one group of that name, whatever their settings."""
+    label: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """LABEL=PATTERN: put the runs whose folder name matches into one group of that name, whatever their settings. May
+    be given again, for another group."""
     reach: tuple[float, ...] = ()
     """Held-out accuracies whose price in tokens and steps is told; unset: up to three that some run reaches."""
     smooth: int | None = None
-    """Steps of the centred running mean of training curves, 1 for none; unset: a twentieth of the steps."""
+    """Steps of the centred running mean of training curves, 1 for none, an even number counts as the next; unset: a
+    twentieth of the longest run."""
     band: Literal["interval", "range"] = "interval"
     """Bands over seeds: 95% t interval of the mean, or lowest to highest."""
     final: float = 0.1
@@ -75,11 +77,14 @@ def started(runs: list[Run]) -> list[Run]:
 
 
 def outputs(out: Path) -> tuple[Path, Path]:
-    """The picture's and the page's path; the folder is made."""
+    """The picture's and the page's path; the folder is made. Raises: UserError where it cannot be."""
     if out.is_dir():
         out = out / "comparison"
     stem = out.with_suffix("") if out.suffix in (".png", ".html") else out
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: the folder {stem.parent} cannot be made ({error.strerror}).") from None
     return stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".html")
 
 
@@ -88,7 +93,7 @@ def write(comparison: Comparison, out: Path, command: list[str]) -> tuple[Path, 
     picture, html = outputs(out)
     draw(comparison, picture)
     part = html.with_name(html.name + ".part")
-    part.write_text(page(comparison, picture.read_bytes(), command), encoding="utf-8")
+    part.write_text(page(comparison, picture.read_bytes(), command), encoding="utf-8", errors="replace")
     os.replace(part, html)
     return picture, html
 
@@ -104,9 +109,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    console.print(summary_table(comparison))
+    console.print(summary_table(comparison, console.width))
     for text in (*findings(comparison), *notes(comparison)):
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(str(text), markup=False, soft_wrap=True)
     console.print(f"picture  {picture}\npage     {html}", markup=False, soft_wrap=True)
     return 0
 

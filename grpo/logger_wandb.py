@@ -165,7 +165,8 @@ def tags(config: Mapping[str, Any]) -> list[str]:
     """
     values = [config.get(name) for name in ("algo", "model", "data")]
     names = [name for value in values for name in (value if isinstance(value, tuple | list) else [value])]
-    return list(dict.fromkeys(Path(name).name[:64] for name in names if name))
+    short = (os.path.basename(os.path.abspath(name))[:64] for name in names if name)  # `--model .`: the folder's name
+    return list(dict.fromkeys(filter(None, short)))
 
 
 def define_metrics(run: wandb.Run) -> None:

@@ -37,6 +37,15 @@ train() { # [argument of grpo.train ...] algo seed
 }
 export -f train
 
+for argument in "$@"; do
+    case ${argument//_/-} in
+        --algo | --algo=* | --seed | --seed=* | --name | --name=* | --runs-dir* | --wandb-group* | --resume)
+            echo "error: $argument is this script's own to set: use ALGOS, SEEDS and NAME." >&2
+            exit 2
+            ;;
+    esac
+done
+
 mkdir -p "runs/$NAME/logs"
 arguments=${*@Q}
 if compgen -G "runs/$NAME/*/metrics.jsonl" > /dev/null &&

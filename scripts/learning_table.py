@@ -3,14 +3,15 @@
     python scripts/learning_table.py --data sorting                    # 27 runs; about 25 minutes on two cores
     python scripts/learning_table.py --data arithmetic --rows grpo dr_grpo --seeds 0 1 2 3 4
 
-A run that is already there is not repeated, so an interrupted table goes on where it stopped. Everything after `--` is
-passed on to `grpo.train`.
+A run that is already there is not repeated, so an interrupted table goes on where it stopped; one that was made with
+other arguments stops it. Everything after `--` is passed on to `grpo.train`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,8 @@ class Run:
 
     folder: Path
     command: list[str]
+    extra: str
+    """What was passed on to grpo.train, which its name does not tell: the first line of its log."""
 
     def rows(self) -> list[dict]:
         """Its metrics; none where it has not been finished."""
@@ -70,19 +73,24 @@ def planned(options: Options, row: str, seed: int, extra: list[str]) -> Run:
         "--wandb-group": f"learning-{options.data}",
     }
     command = [sys.executable, "-m", "grpo.train", *(str(part) for flag in flags.items() for part in flag), *extra]
-    return Run(options.runs_dir / name, command)
+    return Run(options.runs_dir / name, command, f"passed on: {shlex.join(extra) or 'nothing'}")
 
 
 def finish(run: Run) -> None:
-    """Run it unless it is done, without what an interrupted attempt has left. Raises: SystemExit where it fails."""
+    """Run it unless it is done, without what an interrupted attempt has left. Raises: SystemExit where it fails, or was
+    done with other arguments."""
+    log = run.folder.with_suffix(".log")
     if run.rows():
+        made = log.read_text("utf-8", "replace").partition("\n")[0] if log.is_file() else ""
+        if made.startswith("passed on: ") and made != run.extra:
+            raise SystemExit(f"{run.folder} had {made}; now {run.extra}. Remove it, or give another --runs-dir.")
         return
     if run.folder.exists():
         shutil.rmtree(run.folder)
     print(f"running {run.folder.name}", file=sys.stderr, flush=True)
-    log = run.folder.with_suffix(".log")
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
+        print(run.extra, file=output, flush=True)
         # One thread each: two runs share two cores better than one run uses them.
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         result = subprocess.run(run.command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=False)

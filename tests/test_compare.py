@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib.image
 import pytest
@@ -29,9 +30,7 @@ def test_picture_page_and_console(tmp_path, capsys, monkeypatch):
     assert main([*patterns, "--out", str(tmp_path / "new" / "x"), "--title", "Lengths & more", "--reach", "0.8"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"growth of length, incorrect │ +\+18\.0 │ +\+9\.0 │ +−9\.0", printed)
-    assert (
-        "Growth of length, incorrect (tokens; step 10 less the first 1): grpo +18.0 [+18.0, +18.0]; dr_grpo" in printed
-    )
+    assert "Growth of length, incorrect (tokens; step 10 less step 1): grpo: +18.0 [+18.0, +18.0]; dr_grpo" in printed
     picture = matplotlib.image.imread(tmp_path / "new" / "x.png")
     assert picture.shape[:2] == (888, 1800)
     colours = (picture[..., :3] * 255).round().astype(int).reshape(-1, 3)
@@ -49,11 +48,30 @@ def test_where_it_is_written(tmp_path, out):
     assert stem.with_suffix(".png").is_file() and stem.with_suffix(".html").is_file()
 
 
+def test_every_label_counts(tmp_path, capsys):
+    runs = str(two_groups(tmp_path / "runs"))
+    assert (
+        main([runs, "--label", "B=grpo*", "--label", "A=dr*", "--out", str(tmp_path / "x"), "--reach", "0.7", "0.8"])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    assert "10 less step 1): B: +18.0" in printed and "; A: +9.0" in printed
+    assert "tokens to 70%" in printed and "tokens to 80%" in printed
+
+
 def test_twenty_runs_of_ten_groups(tmp_path, capsys):
     for i in range(20):
         write_run(tmp_path / f"group {i // 2} with a long name-seed{i}", ramp(20.0 + i, steps=5 + i))
     assert main([str(tmp_path), "--out", str(tmp_path / "x")]) == 0
     assert "The table is of the steps up to 5; 19 of 20 runs go further, up to step 24" in capsys.readouterr().out
+
+
+def test_a_folder_name_that_is_no_unicode(tmp_path, capsys):
+    folder = write_run(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")), ramp(20.0))
+    (folder / "samples.jsonl").write_text('{"step": 1, "prompt": "\\ud800", "response": "r"}\n')
+    assert main([str(folder), "--out", str(tmp_path / "x")]) == 0
+    assert "caf\ufffd: +9.0" in capsys.readouterr().out
+    assert "caf\ufffd (1 seed)" in (tmp_path / "x.html").read_text("utf-8")
 
 
 def test_a_run_in_progress_with_one_step(tmp_path, capsys):
@@ -70,6 +88,7 @@ def test_a_run_in_progress_with_one_step(tmp_path, capsys):
         (["{runs}", "--until", "99"], "--until 99 is not a step that every run has reached"),
         (["{runs}", "--label", "x"], "--label x is not LABEL=PATTERN"),
         (["{runs}", "{started}"], "has not logged a step of training yet"),
+        (["{runs}", "--out", "{runs}/grpo-seed0/metrics.jsonl/x"], "metrics.jsonl cannot be made"),
         (["{many}"], "29 groups of runs cannot be told apart in one picture; 28 can."),
     ],
 )
@@ -79,7 +98,7 @@ def test_what_cannot_be_compared_is_said(tmp_path, capsys, arguments, message):
     for letter in range(29):
         write_run(tmp_path / "many" / f"run {chr(97 + letter)}", [row(1, 0.5, (1, 1), (2, 1))])
     places = {name: str(tmp_path / name) for name in ("runs", "started", "many")}
-    assert main([argument.format(**places) for argument in arguments] + ["--out", str(tmp_path / "x")]) == 2
+    assert main(["--out", str(tmp_path / "x")] + [argument.format(**places) for argument in arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and not (tmp_path / "x.png").exists()
 
@@ -110,6 +129,14 @@ def test_the_script_skips_what_is_finished_and_ends_in_the_page(tmp_path):
         other.returncode == 2
         and "was begun with other arguments: '--steps' '10' instead of '--steps' '11'" in other.stderr
     )
+
+
+@pytest.mark.parametrize("argument", ["--seed", "--seed=5", "--runs_dir"])
+def test_the_script_keeps_its_own_arguments(tmp_path, argument):
+    """Three runs of one seed would pass for three seeds."""
+    run = run_script(tmp_path, argument, "5")
+    assert run.returncode == 2 and f"error: {argument} is this script's own to set" in run.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_failing_run_fails_the_script_with_the_end_of_its_log(tmp_path):

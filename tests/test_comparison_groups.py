@@ -37,6 +37,7 @@ def test_how_far_and_how_often_is_no_difference(tmp_path):
         (DR, DR | {"kl_coef": 0.04}, ("dr_grpo", "dr_grpo, kl coef 0.04")),
         ({}, {"model": "other/large"}, ("tiny", "large")),
         ({}, {"model": "n/tiny"}, ("tiny (run-a)", "tiny (run-b)")),
+        ({"kl_coef": 0.0}, DR, ("grpo", "dr_grpo")),  # a flag's 0 and the row's own
         ({"log_kl": True}, {"log_kl": False}, ("log kl on", "log kl off")),
         ({"reward": ["math_answer"]}, {"reward": ["a", "b=0.1"]}, ("math_answer", "a + b=0.1")),
     ],

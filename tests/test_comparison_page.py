@@ -124,6 +124,13 @@ def test_settings_are_the_configured_values(tmp_path):
     assert found.cells("learning_rate") == ["2e-4"] and not found.cells("seed")  # told by the table of runs
 
 
+def test_runs_of_changed_code_are_told_apart(tmp_path):
+    commits = {"a": "0123456789abcdef", "b": "0123456789abcdef+changes"}
+    runs = [make_run(tmp_path / name, ramp(20.0), {"commit": commit}) for name, commit in commits.items()]
+    found = Page(page(compare(group_runs(runs), make_view(runs), "t"), PICTURE, ()))
+    assert [found.cells(name)[3] for name in "ab"] == ["0123456789", "0123456789+changes"]
+
+
 def test_long_curves_are_thinned_and_the_page_says_so(tmp_path):
     text = make_page(tmp_path, steps=2 * MOST_POINTS + 50)
     data = json.loads(next(part for part in Page(text).texts["script"] if part.startswith('{"groups"')))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from synthetic_runs import group, make_run, ramp, row
 
+from grpo.comparison.panels import make_panels
 from grpo.comparison.quantities import make_quantities
 from grpo.comparison.view import View, make_view
 from grpo.errors import UserError
@@ -67,6 +68,24 @@ def test_seeds_and_differences(tmp_path):
     assert (less.mean, less.low, less.high) == pytest.approx((-8.0, -8 - half, -8 + half)) and not less.clear
 
 
+def test_intervals_keep_to_what_can_be(tmp_path):
+    """t intervals of 0.9 and 1.0, of 10 and 310 tokens and of 1 and 0.5 would go beyond 100%, below 0 and above 1."""
+    runs = []
+    for name, accuracy, length, reward in (("a", 0.9, 10.0, 1.0), ("b", 1.0, 310.0, 0.5)):
+        rows = [row(1, reward, (5.0, 3), (length, 1)), row(2, reward, (5.0, 3), (length, 1), eval__accuracy=accuracy)]
+        runs.append(make_run(tmp_path / name, rows))
+    view = View(horizon=2, edge=1, window=1, band="interval", reach=())
+    found = {key: each.estimates[0] for key, each in quantities(group("a", *runs), view=view).items()}
+    half = 12.706205 * 0.1 / 2
+    assert (found["eval/accuracy"].low, found["eval/accuracy"].high) == pytest.approx((0.95 - half, 1.0))
+    assert found["length/incorrect"].low == 0.0
+    assert found["length/incorrect"].high == pytest.approx(160 + 12.706205 * 150)
+    assert found["reward"].high == pytest.approx(0.75 + 12.706205 * 0.25)  # a reward can be anything
+    curves = {panel.key: panel.curves[0].y for panel in make_panels([group("a", *runs)], view)}
+    assert curves["eval/accuracy"].high.tolist() == [1.0] and curves["length/incorrect"].low.tolist() == [0.0, 0.0]
+    assert curves["reward/mean"].high[0] == pytest.approx(0.75 + 12.706205 * 0.25)
+
+
 def test_what_is_beyond_the_horizon_does_not_count(tmp_path):
     run = make_run(tmp_path / "a", ramp(20.0, steps=20))
     found = quantities(group("a", run), view=View(horizon=10, edge=2, window=1, band="interval", reach=(0.9, 1.1)))
@@ -110,10 +129,10 @@ def test_a_run_that_was_only_right(tmp_path):
 def test_the_view_is_made_from_the_runs(tmp_path):
     runs = [make_run(tmp_path / "a", ramp(20.0, steps=100)), make_run(tmp_path / "b", ramp(20.0, steps=65))]
     view = make_view(runs)
-    assert (view.horizon, view.edge, view.window, view.path_window) == (65, 7, 3, 9)
+    assert (view.horizon, view.edge, view.window, view.path_window) == (65, 7, 5, 15)  # a window of the longest run's
     assert view.reach == (0.9, 0.95, 0.99)
     view = make_view(runs, until=20, final=0.25, window=4, reach=(0.9, 0.7, 0.9), band="range")
-    assert view == View(horizon=20, edge=5, window=5, band="range", reach=(0.7, 0.9))
+    assert view == View(horizon=20, edge=5, window=5, band="range", reach=(0.7, 0.9), evaluated=(20,))
 
 
 def test_accuracies_to_reach_lie_between_start_and_best(tmp_path):

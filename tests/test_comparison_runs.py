@@ -32,7 +32,7 @@ def test_a_line_being_written_is_left_out(tmp_path, end):
     assert run.steps.tolist() == [1] and run.partial
 
 
-@pytest.mark.parametrize("line", ["{", "[1]", '"step"', '{"reward/mean": 1}', '{"step": null}'])
+@pytest.mark.parametrize("line", ["{", "[1]", '"step"', '{"reward/mean": 1}', '{"step": null}', '{"step": Infinity}'])
 def test_a_broken_line_in_the_middle_is_named(tmp_path, line):
     folder = write_run(tmp_path / "a", [])
     (folder / "metrics.jsonl").write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
@@ -126,3 +126,16 @@ def test_samples_without_the_line_being_written(tmp_path):
     assert samples(run) == []
     (run.folder / "samples.jsonl").write_text(json.dumps({"step": 1, "response": "x"}) + '\n{"step": 2, "resp')
     assert samples(run) == [{"step": 1, "response": "x"}]
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '{"response": "x"}', '{"step": Infinity}'])
+def test_a_broken_sample_is_said_with_its_line(tmp_path, line):
+    run = make_run(tmp_path / "a", [row(1, 0, (1, 1), (1, 1))])
+    (run.folder / "samples.jsonl").write_text('{"step": 1}\n' + line + "\n")
+    with pytest.raises(UserError, match=r"samples.jsonl, line 2, is not a response"):
+        samples(run)
+
+
+def test_a_number_beyond_floats_is_no_value(tmp_path):
+    rows = [{"step": 1, "reward/mean": 10**400}, {"step": 2, "reward/mean": -math.inf}, {"step": 3, "reward/mean": 1}]
+    np.testing.assert_array_equal(make_run(tmp_path / "a", rows).column("reward/mean"), [np.nan, np.nan, 1.0])

@@ -6,7 +6,7 @@ from synthetic_runs import make_run, ramp
 from grpo.comparison import compare
 from grpo.comparison.groups import group_runs
 from grpo.comparison.seeds import Difference, Estimate
-from grpo.comparison.summary import difference_cell, estimate_cell, findings, methods, notes, show
+from grpo.comparison.summary import difference_cell, estimate_cell, findings, methods, notes, show, summary_table
 from grpo.comparison.view import make_view
 
 
@@ -23,6 +23,7 @@ def compared(*runs, **options):
         (-0.0156, "share", True, "−1.6"),
         (28.04, "tokens", False, "28.0"),
         (0.04, "tokens", True, "+0.0"),
+        (-0.04, "tokens", True, "+0.0"),
         (999.0, "count", False, "999"),
         (128_400.0, "count", False, "128.4k"),
         (2_345_678.0, "count", False, "2.35M"),
@@ -60,17 +61,42 @@ def test_a_finding_says_every_group_and_whether_it_is_noise(tmp_path):
         for seed in (0, 1)
     ]
     growth, *_ = findings(compared(*runs))
-    assert growth == (
-        "Growth of length, incorrect (tokens; step 10 less the first 1): one +9.0 [+8.5, +9.6]; two +18.0 [+17.5, "
+    assert str(growth) == (
+        "Growth of length, incorrect (tokens; step 10 less step 1): one: +9.0 [+8.5, +9.6]; two: +18.0 [+17.5, "
         "+18.6] (+9.0 [+8.7, +9.3], p < 0.001: more than the noise of seeds)."
     )
     accuracy = findings(compared(*runs))[3]
-    assert accuracy.endswith("one 90.0% [90.0%, 90.0%]; two 90.0% [90.0%, 90.0%] (+0.0 points, without an interval).")
+    assert (accuracy.title, accuracy.meaning) == ("Held-out accuracy", "at step 10")
+    assert accuracy.groups == (
+        "one: 90.0% [90.0%, 90.0%]",
+        "two: 90.0% [90.0%, 90.0%] (+0.0 points, without an interval)",
+    )
 
 
 def test_nothing_to_note_of_equal_runs(tmp_path):
-    runs = [make_run(tmp_path / str(seed), ramp(20.0), {"seed": seed}) for seed in (0, 1)]
+    runs = [make_run(tmp_path / str(seed), ramp(20.0), {"seed": seed}) for seed in (0, 1, 2)]
     assert notes(compared(*runs)) == []
+
+
+def test_two_seeds_and_an_accuracy_of_the_untrained_model_are_noted(tmp_path):
+    """The interval of two values: 12.706 * |a - b| / 2 to either side of the mean."""
+    runs = [make_run(tmp_path / str(seed), ramp(20.0, growth=1 + seed), {"seed": seed}) for seed in (0, 1)]
+    view = compared(*runs, until=3)
+    said = "\n".join(notes(view))
+    assert "Two seeds only: grpo. A 95% t interval of two values reaches 6.4 times their distance" in said
+    growth = next(each for each in view.quantities if each.measure.key == "growth/incorrect").estimates[0]
+    assert (growth.high - growth.mean) / (4.0 - 2.0) == pytest.approx(6.4, abs=0.05)
+    assert "Held-out values are of the untrained model: up to step 3 only step 0 was evaluated." in said
+    accuracy = next(each for each in view.quantities if each.measure.key == "eval/accuracy")
+    assert accuracy.measure.meaning == "at step 0"
+
+
+@pytest.mark.parametrize("width,columns", [(50, 0), (65, 3), (80, 4)])
+def test_the_console_has_whole_numbers_or_none(tmp_path, width, columns):
+    """Two groups: with their difference, without it, or no table."""
+    runs = [make_run(tmp_path / name, ramp(20.0)) for name in ("one", "two")]
+    table = summary_table(compared(*runs), width)
+    assert isinstance(table, str) if columns == 0 else len(table.columns) == columns
 
 
 def test_notes_on_what_limits_the_comparison(tmp_path):

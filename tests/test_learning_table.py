@@ -51,4 +51,14 @@ def test_a_run_that_fails_ends_the_table_and_names_its_log(tmp_path):
     assert failed.returncode == 1 and failed.stdout == ""
     log = tmp_path / "sorting-grpo-60-seed0.log"
     assert str(log) in failed.stderr and "failed with status 2" in failed.stderr
-    assert "'nowhere' is neither" in log.read_text()
+    assert log.read_text().startswith("passed on: --reward nowhere\n") and "'nowhere' is neither" in log.read_text()
+
+
+def test_a_run_made_with_other_arguments_is_not_taken_for_this_one(tmp_path):
+    make_run(tmp_path / "sorting-grpo-60-seed0", (0.50, 10.0), (0.90, 20.0))
+    (tmp_path / "sorting-grpo-60-seed0.log").write_text("passed on: --kl-coef 0\n...")
+    asked = ("--data", "sorting", "--rows", "grpo", "--seeds", 0, "--runs-dir", tmp_path)
+    assert table(*asked, "--", "--kl-coef", "0").returncode == 0
+    other = table(*asked)
+    assert other.returncode == 1 and other.stdout == ""
+    assert "sorting-grpo-60-seed0 had passed on: --kl-coef 0; now passed on: nothing." in other.stderr

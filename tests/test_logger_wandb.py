@@ -169,6 +169,7 @@ def test_the_id_is_that_of_the_newest_part_in_the_same_mode(tmp_path):
 def test_tags_are_short_and_not_repeated():
     config = {"algo": "grpo", "model": "a" * 99, "data": ("gsm8k", "./math.jsonl", "gsm8k"), "seed": 0}
     assert tags(config) == ["grpo", "a" * 64, "gsm8k", "math.jsonl"] and tags({}) == []
+    assert tags({"model": ".", "data": "/"}) == [os.path.basename(os.getcwd())]  # wandb refuses an empty tag
 
 
 # Modes -----------------------------------------------------------------------------------------------------------

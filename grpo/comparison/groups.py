@@ -61,7 +61,11 @@ def group_runs(runs: Sequence[Run], labels: Sequence[str] = ()) -> list[RunGroup
         gathered.setdefault(key, []).append(run)
     shared = [json.loads(key) if kind == "config" else {} for kind, key in gathered]
     configured = [settings for settings in shared if settings]
-    differing = _differing(configured)
+    actual = [
+        compared_config(members[0]) for members, settings in zip(gathered.values(), shared, strict=True) if settings
+    ]
+    # The same value may be the row's own in one group and a flag's in another: that sets nothing apart.
+    differing = [name for name in _differing(configured) if name in _differing(actual)]
     if not differing or any(settings.get(name) is None for settings in configured for name in differing):
         differing = ["algo", *(name for name in differing if name != "algo")]  # stands for what is as usual
     named = [

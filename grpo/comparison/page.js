@@ -252,10 +252,12 @@ document.querySelectorAll(".legend input").forEach(box => box.addEventListener("
 }));
 
 document.querySelectorAll(".panels, .switches").forEach(element => { element.hidden = false; });
-let drawnAt = 0;
+drawAll();
+const across = document.querySelector(".panels");
+let drawnAt = across.getBoundingClientRect().width;
 new ResizeObserver(([entry]) => {
   if (entry.contentRect.width !== drawnAt) {
     drawnAt = entry.contentRect.width;
     requestAnimationFrame(drawAll);
   }
-}).observe(document.querySelector(".panels"));
+}).observe(across);

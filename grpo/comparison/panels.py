@@ -72,11 +72,14 @@ def make_panels(groups: Sequence[RunGroup], view: View) -> list[Panel]:
     def training(key: str, title: str, y_label: str) -> Panel:
         y = partial(smoothed_column, key=key, window=view.window)
         raw = partial(Run.column, key=key) if view.window > 1 else None
-        return Panel(key, title, "step", y_label, tuple(_curve(group, steps, y, view, raw) for group in groups))
+        low = 0.0 if y_label == "tokens" else -np.inf
+        curves = tuple(_curve(group, steps, y, view, raw, possible=(low, np.inf)) for group in groups)
+        return Panel(key, title, "step", y_label, curves)
 
     def accuracy(key: str, title: str, x_label: str, x: Column) -> Panel:
         y = partial(Run.column, key="eval/accuracy")
-        curves = tuple(_with_own_interval(_curve(group, x, y, view), group) for group in groups)
+        of_seeds = [_curve(group, x, y, view, possible=(0.0, 1.0)) for group in groups]
+        curves = tuple(_with_own_interval(curve, group) for curve, group in zip(of_seeds, groups, strict=True))
         return Panel(key, title, x_label, "accuracy", curves, percent=True, evaluated=True)
 
     paths = tuple(_curve(group, length, reward, view) for group in groups)
@@ -98,7 +101,15 @@ def smoothed_column(run: Run, key: str, window: int) -> np.ndarray:
     return np.where(run.steps > 0, smoothed, values)  # step 0 is an evaluation, of which nothing was drawn
 
 
-def _curve(group: RunGroup, x: Column, y: Column, view: View, raw: Column | None = None) -> GroupCurve:
+def _curve(
+    group: RunGroup,
+    x: Column,
+    y: Column,
+    view: View,
+    raw: Column | None = None,
+    possible: tuple[float, float] = (-np.inf, np.inf),
+) -> GroupCurve:
+    """`possible` is what y can be, beyond which no band goes."""
     raw = raw if len(group.runs) == 1 else None
     seeds = [_seed_curve(run, x, y, raw) for run in group.runs]
     steps = np.unique(np.concatenate([seed.steps for seed in seeds]))
@@ -109,7 +120,8 @@ def _curve(group: RunGroup, x: Column, y: Column, view: View, raw: Column | None
         xs[i, here], ys[i, here] = seed.x[there], seed.y[there]
     mean = band(ys, view.band)
     known = ~np.isnan(mean.mean)
-    shown = Band(mean.mean[known], mean.low[known], mean.high[known], mean.count[known])
+    low, high = (end[known].clip(*possible) for end in (mean.low, mean.high))
+    shown = Band(mean.mean[known], low, high, mean.count[known])
     return GroupCurve(steps[known], np.nanmean(xs[:, known], axis=0), shown, tuple(seeds))
 
 

@@ -32,6 +32,8 @@ class Measure:
     """How it is shown, see summary.show: reward, share, tokens, count, steps, seconds."""
     meaning: str
     of: Callable[[Run], float | None]
+    signed: bool = False
+    """Whether it is itself a change, shown with its sign."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def make_quantities(groups: Sequence[RunGroup], view: View) -> list[Quantity]:
         differences = tuple(difference(estimates[0], other) for other in estimates[1:])
         if measure.key == "eval/accuracy":
             estimates = [_within_run(each, group, view) for each, group in zip(estimates, groups, strict=True)]
+        estimates = [_possible(each, measure) for each in estimates]
         if any(each.values for each in estimates):
             quantities.append(Quantity(measure, tuple(estimates), differences))
     return quantities
@@ -62,7 +65,8 @@ def make_measures(view: View) -> list[Measure]:
     """[Q] in the order of the table."""
     first, last = (1, view.edge), (view.horizon - view.edge + 1, view.horizon)
     steps = f"the last {view.edge} of {view.horizon} steps" if view.edge > 1 else f"step {view.horizon}"
-    final, change = f"mean over {steps}", f"{steps} less the first {view.edge}"
+    final, change = f"mean over {steps}", f"{steps} less " + (f"the first {view.edge}" if view.edge > 1 else "step 1")
+    evaluated = f"at step {view.evaluated[0]}" if len(view.evaluated) == 1 else "at each run's last evaluation"
 
     def at_end(key: str) -> Callable[[Run], float | None]:
         return partial(mean_over, key=key, span=last)
@@ -75,21 +79,21 @@ def make_measures(view: View) -> list[Measure]:
 
     measures = [
         Measure("reward", "final reward", "reward", final, at_end("reward/mean")),
-        Measure("eval/accuracy", "held-out accuracy", "share", "at the last evaluation", evaluation("eval/accuracy")),
+        Measure("eval/accuracy", "held-out accuracy", "share", evaluated, evaluation("eval/accuracy")),
     ]
     for key, name in LENGTHS.items():
         measures.append(Measure(f"length/{key}", f"final length, {name}", "tokens", final, at_end(f"length/{key}")))
     for key, name in LENGTHS.items():
         of = growth(f"length/{key}")
-        measures.append(Measure(f"growth/{key}", f"growth of length, {name}", "tokens", change, of))
+        measures.append(Measure(f"growth/{key}", f"growth of length, {name}", "tokens", change, of, signed=True))
     slope_of = partial(incorrect_slope, view=view)
     measures += [
-        Measure("slope", "slope of length, incorrect", "tokens", "tokens in 100 steps, least squares", slope_of),
+        Measure("slope", "slope of length, incorrect", "tokens", "in 100 steps, least squares", slope_of, signed=True),
         Measure("truncated", "responses cut at the limit", "share", final, at_end("length/truncated")),
     ]
     for key, name in {"": "all", "_correct": "correct", "_incorrect": "incorrect"}.items():
         of, title = evaluation(f"eval/length{key}"), f"held-out length, {name}"
-        measures.append(Measure(f"eval/length{key}", title, "tokens", "at the last evaluation", of))
+        measures.append(Measure(f"eval/length{key}", title, "tokens", evaluated, of))
     for level in view.reach:
         meaning = "until the held-out accuracy first reached it"
         of = partial(tokens_to, level=level, view=view)
@@ -166,6 +170,15 @@ def _within_run(of_seeds: Estimate, group: RunGroup, view: View) -> Estimate:
         return of_seeds
     low, high = (last_evaluation(group.runs[0], f"eval/accuracy_{end}", view.horizon) for end in ("low", "high"))
     return replace(of_seeds, low=low, high=high)
+
+
+def _possible(of_seeds: Estimate, measure: Measure) -> Estimate:
+    """The interval, cut at what the quantity can be: a t interval of few seeds knows nothing of that."""
+    if of_seeds.low is None or of_seeds.high is None or measure.signed or measure.kind == "reward":
+        return of_seeds
+    return replace(
+        of_seeds, low=max(0.0, of_seeds.low), high=min(1.0, of_seeds.high) if measure.kind == "share" else of_seeds.high
+    )
 
 
 def _known(value: float) -> float | None:

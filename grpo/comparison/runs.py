@@ -12,6 +12,8 @@ from __future__ import annotations
 import glob
 import json
 import math
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,7 +41,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.folder.resolve().name
+        return os.fsencode(self.folder.resolve().name).decode("utf-8", "replace")
 
     @cached_property
     def steps(self) -> np.ndarray:
@@ -114,7 +116,7 @@ def read_run(folder: Path) -> Run:
         try:
             row = json.loads(line)
             step = int(row["step"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             if number == len(lines):  # no newline yet
                 partial = True
                 continue
@@ -127,13 +129,23 @@ def read_run(folder: Path) -> Run:
 
 
 def samples(run: Run) -> list[dict[str, Any]]:
-    """The rows of samples.jsonl; none where the run has none."""
-    path = run.folder / "samples.jsonl"
+    """The rows of samples.jsonl; none where the run has none. Raises: UserError for a line that is no sample."""
+    path, rows = run.folder / "samples.jsonl", []
     if not path.is_file():
-        return []
+        return rows
     lines = path.read_text("utf-8", "replace").split("\n")
-    rows = [json.loads(line) for line in lines[:-1] if line.strip()]  # what follows the last newline is incomplete
-    return [row for row in rows if isinstance(row, dict) and "step" in row]
+    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is incomplete
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            rows.append(row | {"step": int(row["step"])})
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise UserError(
+                f"{path}, line {number}, is not a response with its `step` ({type(error).__name__}: {error}). Remove "
+                "the line, or the file: metrics.jsonl alone is enough."
+            ) from None
+    return rows
 
 
 def _folders(argument: str) -> Iterable[Path]:
@@ -157,4 +169,4 @@ def _config(path: Path) -> dict[str, Any] | None:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+    return float(value) if isinstance(value, int | float) and abs(value) <= sys.float_info.max else math.nan

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 from rich.table import Table
@@ -20,7 +21,24 @@ from grpo.comparison.quantities import Quantity
 from grpo.comparison.seeds import Difference, Estimate
 
 TOLD = ("growth/incorrect", "slope", "growth/correct", "eval/accuracy", "tokens")
-"""Quantities that `findings` puts into a sentence."""
+"""Quantities that `findings` tells of."""
+
+
+NUMBER_WIDTH = 12
+"""Characters of a column of the console's table in which no number breaks."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the runs say of one quantity; `str` makes a sentence of it."""
+
+    title: str
+    meaning: str
+    groups: tuple[str, ...]
+    """[K] every group's value, and its difference from the first group."""
+
+    def __str__(self) -> str:
+        return f"{self.title} ({self.meaning}): {'; '.join(self.groups)}."
 
 
 # Numbers ---------------------------------------------------------------------------------------------------------
@@ -39,7 +57,8 @@ def show(value: float | None, kind: str, signed: bool = False) -> str:
         "steps": f"{size:.0f}",
         "seconds": _duration(size),
     }[kind]
-    return ("−" if value < 0 else "+") + text if signed else text.replace("-", "−")
+    minus = value < 0 and any(digit in text for digit in "123456789")  # of a zero that was rounded no sign is known
+    return ("−" if minus else "+") + text if signed else text.replace("-", "−")
 
 
 def show_interval(low: float | None, high: float | None, kind: str, signed: bool = False) -> str:
@@ -69,16 +88,11 @@ def show_p(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def is_signed(quantity: Quantity) -> bool:
-    """Whether the quantity itself is a change, shown with its sign."""
-    return quantity.measure.key.startswith("growth/") or quantity.measure.key == "slope"
-
-
 # Sentences -------------------------------------------------------------------------------------------------------
 
 
-def findings(comparison: Comparison) -> list[str]:
-    """A sentence on each of the main quantities: every group's value, and its difference from the first group."""
+def findings(comparison: Comparison) -> list[Finding]:
+    """The main quantities, as far as the runs have them."""
     quantities = {quantity.measure.key: quantity for quantity in comparison.quantities}
     return [_finding(comparison.groups, quantities[key]) for key in TOLD if key in quantities]
 
@@ -106,6 +120,12 @@ def notes(comparison: Comparison) -> list[str]:
             f"One seed only: {', '.join(single)}. Nothing can be said about the noise between seeds, so its "
             "differences have no interval."
         )
+    pairs = [group.label for group in groups if len(group.runs) == 2]
+    if pairs:
+        said.append(
+            f"Two seeds only: {', '.join(pairs)}. A 95% t interval of two values reaches 6.4 times their distance to "
+            "either side, so that bands and intervals say little; three seeds say more, --band range draws less."
+        )
     for group in groups:
         seeds = Counter(run.config.get("seed") for run in group.runs if run.config is not None)
         said += [
@@ -123,9 +143,10 @@ def notes(comparison: Comparison) -> list[str]:
         lacking = [run.name for run in runs if np.isnan(run.column(key)).all()]
         if lacking:
             said.append(f"Without {title}: {', '.join(lacking)}.")
-    last = {int(run.steps[i][-1]) for run in runs if (i := _evaluated(run, view.horizon)).any()}
-    if len(last) > 1:
-        said.append(f"The last evaluations stand at different steps: {', '.join(map(str, sorted(last)))}.")
+    if len(view.evaluated) > 1:
+        said.append(f"The last evaluations stand at different steps: {', '.join(map(str, view.evaluated))}.")
+    if view.evaluated == (0,):
+        said.append(f"Held-out values are of the untrained model: up to step {view.horizon} only step 0 was evaluated.")
     return said
 
 
@@ -144,24 +165,30 @@ def methods(comparison: Comparison) -> list[str]:
         smoothing if view.window > 1 else "No curve is smoothed.",
         f"Final is the mean over the last {view.edge} of {view.horizon} steps, growth that less the mean over the "
         f"first {view.edge}; lengths of correct and incorrect responses are means over the responses of those steps.",
-        "Intervals are 95% t intervals over seeds, differences Welch's t test; not corrected for the number of rows.",
+        "Intervals are 95% t intervals over seeds, cut where a share would leave 0 to 100% or a length 0; differences "
+        "Welch's t test; not corrected for the number of rows.",
         "An accuracy counts as reached where the line between evaluations first crosses it; if some seed never does, "
         "the mean is over those that do, and has no interval.",
     ]
 
 
-def summary_table(comparison: Comparison) -> Table:
-    """The table for the console: quantities down, groups across, and differences where two or three are compared."""
+def summary_table(comparison: Comparison, width: int) -> Table | str:
+    """The table for a console of so many characters: quantities down, groups across, then their differences from the
+    first. Where numbers would break, it goes without the differences, or a sentence stands in its place."""
     table = Table(title_justify="left", title=Text(comparison.title, style="bold"), show_lines=True)
     first, *others = [group.label for group in comparison.groups]
-    others = others if len(others) <= 2 else []
+    titles = max((len(quantity.measure.title) for quantity in comparison.quantities), default=0)
+    room = (width - titles - 4) // NUMBER_WIDTH
+    if len(comparison.groups) > room:
+        return "The table of values is wider than this terminal; the page has it."
+    others = others if len(comparison.groups) + len(others) <= room else []
     table.add_column("", no_wrap=True)
     for group in comparison.groups:
-        table.add_column(Text(f"{group.label}\n{seeds_text(group)}"), justify="right")
+        table.add_column(Text(f"{group.label}\n{seeds_text(group)}"), justify="right", overflow="fold")
     for label in others:
-        table.add_column(Text(f"{label}\nless {first}"), justify="right")
+        table.add_column(Text(f"{label}\nless {first}"), justify="right", overflow="fold")
     for quantity in comparison.quantities:
-        kind, signed = quantity.measure.kind, is_signed(quantity)
+        kind, signed = quantity.measure.kind, quantity.measure.signed
         cells = ["\n".join(filter(None, estimate_cell(each, kind, signed))) for each in quantity.estimates]
         cells += ["\n".join(filter(None, difference_cell(each, kind))) for each in quantity.differences[: len(others)]]
         table.add_row(*map(Text, [quantity.measure.title, *cells]))
@@ -172,15 +199,15 @@ def seeds_text(group: RunGroup) -> str:
     return "1 seed" if len(group.runs) == 1 else f"{len(group.runs)} seeds"
 
 
-def _finding(groups: tuple[RunGroup, ...], quantity: Quantity) -> str:
-    kind, signed = quantity.measure.kind, is_signed(quantity)
+def _finding(groups: tuple[RunGroup, ...], quantity: Quantity) -> Finding:
+    kind, signed = quantity.measure.kind, quantity.measure.signed
     parts = []
     for i, (group, estimate) in enumerate(zip(groups, quantity.estimates, strict=True)):
-        text = " ".join(filter(None, [group.label, *estimate_cell(estimate, kind, signed)]))
+        text = f"{group.label}: {' '.join(filter(None, estimate_cell(estimate, kind, signed)))}"
         parts.append(text if i == 0 else f"{text} ({_verdict(quantity.differences[i - 1], kind)})")
     title = quantity.measure.title
     unit = "tokens; " if kind == "tokens" else ""
-    return f"{title[0].upper()}{title[1:]} ({unit}{quantity.measure.meaning}): {'; '.join(parts)}."
+    return Finding(title[0].upper() + title[1:], unit + quantity.measure.meaning, tuple(parts))
 
 
 def _verdict(difference: Difference, kind: str) -> str:
@@ -188,10 +215,6 @@ def _verdict(difference: Difference, kind: str) -> str:
     if not interval:
         return f"{value}, without an interval"
     return f"{value} {interval}: {'more than' if difference.clear else 'within'} the noise of seeds"
-
-
-def _evaluated(run, horizon: int) -> np.ndarray:
-    return ~np.isnan(run.column("eval/accuracy")) & (run.steps <= horizon)
 
 
 def _count(value: float) -> str:

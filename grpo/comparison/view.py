@@ -29,6 +29,8 @@ class View:
     """`interval` or `range`, see seeds.band."""
     reach: tuple[float, ...]
     """Held-out accuracies whose price in tokens and steps is told."""
+    evaluated: tuple[int, ...] = ()
+    """Steps at which runs were last evaluated, up to the horizon; more than one where they differ."""
 
     @property
     def path_window(self) -> int:
@@ -45,8 +47,8 @@ def make_view(
     band: str = "interval",
     reach: Sequence[float] = (),
 ) -> View:
-    """Fill in what is unset: the last step that all runs share, a window of a twentieth of it, accuracies that some
-    run reaches. Raises: UserError for values that no run can serve."""
+    """Fill in what is unset: the last step that all runs share, a window of a twentieth of the longest run, which the
+    curves show whole, accuracies that some run reaches. Raises: UserError for values that no run can serve."""
     shared = min(run.last_step for run in runs)
     if until is not None and not 0 < until <= shared:
         raise UserError(
@@ -62,9 +64,11 @@ def make_view(
     if any(not 0 < level <= 1 for level in reach):
         raise UserError(f"--reach {' '.join(map(str, reach))}: accuracies are above 0 and up to 1, as in --reach 0.9.")
     horizon = until or shared
-    window = window if window is not None else max(1, round(horizon / 20))
+    window = window if window is not None else max(1, round(max(run.last_step for run in runs) / 20))
     levels = tuple(sorted(set(reach))) if reach else _default_reach(runs, horizon)
-    return View(horizon, max(1, math.ceil(final * horizon - 1e-9)), window | 1, band, levels)
+    ends = [run.steps[(run.steps <= horizon) & ~np.isnan(run.column("eval/accuracy"))] for run in runs]
+    evaluated = tuple(sorted({int(steps[-1]) for steps in ends if len(steps)}))
+    return View(horizon, max(1, math.ceil(final * horizon - 1e-9)), window | 1, band, levels, evaluated)
 
 
 def _default_reach(runs: Sequence[Run], horizon: int) -> tuple[float, ...]:
