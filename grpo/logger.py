@@ -190,9 +190,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_json(path: Path, value: Any) -> None:
-    """Append one line in a single write."""
+    """Append one line in a single write, which a full disk makes an OSError, not a short one."""
     line = json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass") + b"\n"
-    with path.open("ab", buffering=0) as file:
+    with path.open("ab") as file:
         file.write(line)
 
 

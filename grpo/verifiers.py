@@ -25,6 +25,7 @@ from functools import partial
 import torch
 
 from grpo.errors import UserError
+from grpo.metrics import METRICS
 from grpo.records import Group, Problem, Rewards, Rollout
 from grpo.verifier_pool import Call, Outcome, Pool
 from grpo.verifier_spec import Verifier, load_verifier, missing_column
@@ -38,8 +39,8 @@ logger = logging.getLogger("grpo.verifiers")
 def check_specs(specs: Sequence[str], columns: Collection[str]) -> None:
     """Check `--reward` arguments against the columns of the data, before anything heavy is loaded.
 
-    Raises: UserError where a verifier cannot be loaded, has no finite weight, shares its name with another, or
-    requires a parameter that is neither given by the response nor a column.
+    Raises: UserError where a verifier cannot be loaded, has no finite weight, shares its name with another or with a metric,
+    or requires a parameter that is neither given by the response nor a column.
     """
     for verifier in _load_all(specs):
         if missing := verifier.missing(columns):
@@ -50,6 +51,12 @@ def _load_all(specs: Sequence[str]) -> list[Verifier]:
     if not specs:
         raise UserError("no verifier is given. Name at least one, as in --reward math_answer.")
     verifiers = [load_verifier(spec) for spec in specs]
+    for verifier in verifiers:
+        if f"reward/{verifier.name}" in METRICS:
+            raise UserError(
+                f"'{verifier.spec}' would be logged as reward/{verifier.name}, which is a metric of its own. Rename the "
+                "file, or name another function of it than the default one."
+            )
     for name, count in Counter(verifier.name for verifier in verifiers).items():
         if count > 1:
             same = " and ".join(f"'{verifier.spec}'" for verifier in verifiers if verifier.name == name)

@@ -668,6 +668,12 @@ def test_what_check_specs_refuses(specs, said):
         Verifiers(specs)
 
 
+@pytest.mark.parametrize("name", ["mean", "errors", "timeouts"])
+def test_a_verifier_may_not_pass_for_a_metric(file, name):
+    with pytest.raises(UserError, match=rf"would be logged as reward/{name}, which is a metric of its own"):
+        check_specs([file("def reward(response):\n    return 1.0\n", f"{name}.py")], [])
+
+
 def test_check_specs_knows_parameters_and_columns(file):
     spec = file("""
         def reward(response, solution, level=1):
