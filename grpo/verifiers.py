@@ -39,8 +39,8 @@ logger = logging.getLogger("grpo.verifiers")
 def check_specs(specs: Sequence[str], columns: Collection[str]) -> None:
     """Check `--reward` arguments against the columns of the data, before anything heavy is loaded.
 
-    Raises: UserError where a verifier cannot be loaded, has no finite weight, shares its name with another or with a metric,
-    or requires a parameter that is neither given by the response nor a column.
+    Raises: UserError where a verifier cannot be loaded, has no finite weight, shares its name with another or with a
+    metric, or requires a parameter that is neither given by the response nor a column.
     """
     for verifier in _load_all(specs):
         if missing := verifier.missing(columns):
@@ -54,8 +54,8 @@ def _load_all(specs: Sequence[str]) -> list[Verifier]:
     for verifier in verifiers:
         if f"reward/{verifier.name}" in METRICS:
             raise UserError(
-                f"'{verifier.spec}' would be logged as reward/{verifier.name}, which is a metric of its own. Rename the "
-                "file, or name another function of it than the default one."
+                f"'{verifier.spec}' would be logged as reward/{verifier.name}, which is a metric of its own. Rename "
+                "the file, or name another function of it than the default one."
             )
     for name, count in Counter(verifier.name for verifier in verifiers).items():
         if count > 1:
