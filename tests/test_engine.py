@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from conftest import END, OTHER_END, make_policy
+from conftest import END, OTHER_END, ROOT, make_policy
 
 from grpo.batching import collate
 from grpo.engine import choose_engine, end_of_sequence_ids, make_engine
@@ -189,17 +189,34 @@ def test_every_end_of_sequence_is_found(tokenizer, tied_policy):
     assert end_of_sequence_ids(tokenizer, tied_policy.model.config) == (END, OTHER_END)
 
 
-def test_without_a_policy_vllm_reads_the_folder_and_hf_has_nothing(tied_folder, tokenizer, tied_policy, problems):
-    settings = dict(
-        model=str(tied_folder), tokenizer=tokenizer, policy=None, stop=(), max_prompt_tokens=96, max_response_tokens=96,
+def test_without_a_policy_the_hf_engine_has_nothing_to_generate_with(tied_folder, tokenizer):
+    with pytest.raises(ValueError, match="was given none"):
+        make_engine("hf", **settings_without_policy(tied_folder, tokenizer))
+
+
+def test_without_a_policy_vllm_reads_the_folder(tied_folder):
+    """In a process of its own: a second vLLM in this one would take the session's down when it goes."""
+    pytest.importorskip("vllm")
+    program = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from transformers import AutoTokenizer\n"
+        "from test_engine import *\n"
+        "folder = sys.argv[1]\n"
+        "engine = make_engine('vllm', **settings_without_policy(folder, AutoTokenizer.from_pretrained(folder)))\n"
+        "assert engine.end_ids == [END, OTHER_END] and not engine.sleeps\n"
+        "problems = [Problem('x', tuple(range(3, 3 + length)), {}) for length in (5, 60)]\n"
+        "assert gap(generate(engine, problems), make_policy(folder), 1.0) < TOLERANCE\n"
+        "print('as the policy')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tied_folder], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.endswith("as the policy\n"), done.stderr
+
+
+def settings_without_policy(folder, tokenizer):
+    return dict(
+        model=str(folder), tokenizer=tokenizer, policy=None, stop=(), max_prompt_tokens=96, max_response_tokens=96,
         sequences=16, memory_fraction=0.4, kv_cache_gib=0.1, trust_remote_code=False,
     )  # fmt: skip
-    with pytest.raises(ValueError, match="was given none"):
-        make_engine("hf", **settings)
-    pytest.importorskip("vllm")
-    engine = make_engine("vllm", **settings)
-    assert engine.end_ids == [END, OTHER_END] and not engine.sleeps
-    assert gap(generate(engine, problems), tied_policy, 1.0) < TOLERANCE
 
 
 def test_choice_says_why_and_falls_back_only_with_a_word(monkeypatch):
