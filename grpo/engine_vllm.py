@@ -128,6 +128,7 @@ class VLLMEngine:
         # same seed and weights must give the same responses, whatever came before.
         self._reset_prefix_cache()
         requests: dict[str, tuple[int, int]] = {}
+        rollouts: list[list[Rollout | None]] = [[None] * group_size for _ in problems]
         for p, problem in enumerate(problems):
             for g in range(group_size):
                 # One request a response, so that each is handed on as it ends. n=G in one request costs the same.
@@ -145,9 +146,8 @@ class VLLMEngine:
                 request = f"{p}-{g}"
                 self.engine.add_request(request, {"prompt_token_ids": list(problem.prompt_tokens)}, params)
                 requests[request] = (p, g)
-        rollouts: list[list[Rollout | None]] = [[None] * group_size for _ in problems]
         # vllm draws from torch's global generator; put it back, so that the trainer's draws do not depend on vllm's.
-        with torch.random.fork_rng(), self._eager():
+        with torch.random.fork_rng(), self._eager(), self._aborting(requests):
             torch.manual_seed(seed)
             while self.engine.has_unfinished_requests():
                 for output in self.engine.step():
@@ -184,6 +184,15 @@ class VLLMEngine:
             [scores[token].logprob for token, scores in zip(s[1:], output.prompt_logprobs[1:], strict=True)]
             for s, output in zip(sequences, outputs, strict=True)
         ]
+
+    @contextmanager
+    def _aborting(self, requests: dict[str, tuple[int, int]]) -> Iterator[None]:
+        """Leave no request behind where generation is cut short: vllm would go on with it in the next call."""
+        try:
+            yield
+        except BaseException:  # Ctrl-C too: a notebook goes on with this engine
+            self.engine.abort_request(list(requests))
+            raise
 
     def _reset_prefix_cache(self) -> None:
         if not self.llm.reset_prefix_cache():

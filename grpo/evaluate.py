@@ -30,8 +30,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from grpo.engine import Engine, choose_engine, make_engine
 from grpo.errors import UserError
 from grpo.evaluation import evaluate
-from grpo.evaluation.evaluated import compare_files, compare_models, evaluated
 from grpo.evaluation.options import Options, check_ks, refuse_with_results, resolve
+from grpo.evaluation.pairing import compare_files, compare_models, evaluated
 from grpo.evaluation.plan import Evaluation, claim, finished, plan
 from grpo.evaluation.report import print_report, sections, write_report
 from grpo.evaluation.results import ProblemResult, append_results, read_results

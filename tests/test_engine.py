@@ -122,6 +122,18 @@ def test_each_response_is_handed_on_once(pair, problems):
     assert sorted(seen) == sorted((g.problem.prompt, id(r)) for g in groups for r in g.rollouts)
 
 
+def test_an_engine_goes_on_after_a_generation_that_was_cut_short(pair, problems):
+    engine, _ = pair
+    whole = generate(engine, problems)
+
+    def interrupt(problem, rollout):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(engine, problems, seed=1, on_response=interrupt)
+    assert generate(engine, problems) == whole
+
+
 def test_score_is_the_teacher_forced_logprob(pair):
     engine, policy = pair
     sequences = [list(range(3, 60)), [9, 8, 7, 7, 7]]

@@ -15,8 +15,8 @@ import pytest
 from grpo.config import EMBEDDED_MODEL
 from grpo.errors import UserError
 from grpo.evaluate import chunk_seed, locked, main
-from grpo.evaluation.evaluated import compare_files, compare_models, evaluated
 from grpo.evaluation.options import Options, resolve
+from grpo.evaluation.pairing import compare_files, compare_models, evaluated
 from grpo.evaluation.plan import claim, data_name, finished, model_name, plan, unique_names
 from grpo.evaluation.report import markdown, sections, summary
 from grpo.evaluation.results import ProblemResult, ResponseResult, append_results, read_results, write_results

@@ -19,8 +19,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from grpo.evaluation import accuracy_by
-from grpo.evaluation.evaluated import Comparison, Evaluated
 from grpo.evaluation.intervals import Estimate
+from grpo.evaluation.pairing import Comparison, Evaluated
 from grpo.logger import write_json
 
 ABSENT = "–"
