@@ -1,6 +1,6 @@
 """Every knob once: one dataclass, one line a flag. What is left unset is filled in by the preset and by the --algo row.
 
-Precedence: preset (embedded model or real model) < row of algorithms.py < flag. config_check.py refuses what cannot
+Precedence: preset (embedded model or real model) < row of algorithm/table.py < flag. config_check.py refuses what cannot
 work, before anything heavy is loaded.
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 
 import tyro
 
-from grpo.algorithms import ALGORITHMS
+from grpo.algorithm.table import ALGORITHMS
 from grpo.config_check import check
 from grpo.errors import UserError
-from grpo.problems import data_rewards
+from grpo.problems.rows import data_rewards
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent / "tiny_model"
 

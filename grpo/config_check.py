@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from grpo import plugins
-from grpo.advantages import ADVANTAGES
-from grpo.aggregations import AGGREGATIONS
-from grpo.algorithms import TRUNCATED
-from grpo.engine import ENGINES
+from grpo.algorithm.advantages import ADVANTAGES
+from grpo.algorithm.aggregations import AGGREGATIONS
+from grpo.algorithm.kl import KL_ESTIMATORS, KL_PLACES
+from grpo.algorithm.losses import RATIOS, SURROGATES
+from grpo.algorithm.table import TRUNCATED
+from grpo.engines.choose import ENGINES
 from grpo.errors import UserError
-from grpo.kl import KL_ESTIMATORS, KL_PLACES
-from grpo.logger_wandb import WANDB_MODES
-from grpo.losses import RATIOS, SURROGATES
-from grpo.problems import TEMPLATES
+from grpo.logs.wandb_run import WANDB_MODES
+from grpo.problems.templates import TEMPLATES
 
 if TYPE_CHECKING:
     from grpo.config import Config

@@ -27,7 +27,8 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from grpo.engine import Engine, choose_engine, make_engine
+from grpo.engines.choose import choose_engine, make_engine
+from grpo.engines.protocol import Engine
 from grpo.errors import UserError
 from grpo.evaluation import evaluate
 from grpo.evaluation.options import Options, check_ks, refuse_with_results, resolve
@@ -35,9 +36,9 @@ from grpo.evaluation.pairing import compare_files, compare_models, evaluated
 from grpo.evaluation.plan import Evaluation, claim, finished, plan
 from grpo.evaluation.report import print_report, sections, write_report
 from grpo.evaluation.results import ProblemResult, append_results, read_results
-from grpo.policy import Policy
-from grpo.pretrained import load_model, load_tokenizer
-from grpo.verifiers import Verifiers
+from grpo.model.policy import Policy
+from grpo.model.pretrained import load_model, load_tokenizer
+from grpo.verifiers.verify import Verifiers
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from grpo import curves
-from grpo.algorithms import ALGORITHMS, Algorithm
-from grpo.curves import Curves
+from grpo.algorithm import curves
+from grpo.algorithm.curves import Curves
+from grpo.algorithm.kl import KL_ESTIMATORS
+from grpo.algorithm.table import ALGORITHMS, Algorithm
 from grpo.errors import UserError
-from grpo.kl import KL_ESTIMATORS
 
 COLOURS = ("#0072b2", "#d55e00")
 KL_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00")

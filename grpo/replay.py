@@ -25,18 +25,18 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from grpo.advantages import ADVANTAGES
-from grpo.aggregations import AGGREGATIONS
-from grpo.algorithms import ALGORITHMS
-from grpo.batching import collate, optimizer_batches
+from grpo.algorithm.advantages import ADVANTAGES
+from grpo.algorithm.aggregations import AGGREGATIONS
+from grpo.algorithm.kl import KLCoefficient
+from grpo.algorithm.table import ALGORITHMS
 from grpo.config import Config, resolve
 from grpo.errors import UserError
-from grpo.kl import KLCoefficient
-from grpo.parts import make_policy
-from grpo.policy import Policy, Reference
-from grpo.pretrained import load_model, load_tokenizer
+from grpo.logs.rollouts import Recording, load_rollouts
+from grpo.model.batching import collate, optimizer_batches
+from grpo.model.policy import Policy, Reference
+from grpo.model.pretrained import load_model, load_tokenizer
 from grpo.records import Batch
-from grpo.rollouts import Recording, load_rollouts
+from grpo.setup import make_policy
 from grpo.train import compare, credited, loss
 
 

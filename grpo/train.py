@@ -10,24 +10,24 @@ from functools import partial
 import transformers
 from torch import Tensor
 
-from grpo.advantages import Advantage
-from grpo.batching import collate, optimizer_batches
-from grpo.checkpoint import save_checkpoint, save_model
+from grpo.algorithm.advantages import Advantage
+from grpo.algorithm.dynamic_sampling import Scored, refill
+from grpo.algorithm.kl import KLCoefficient, response_kl
+from grpo.algorithm.losses import Bounds, TokenLoss, policy_token_loss
 from grpo.config import Config, parse
+from grpo.engines.sync import SyncError
 from grpo.errors import UserError
 from grpo.evaluation import evaluate, training_metrics
 from grpo.evaluation.results import write_results
-from grpo.kl import KLCoefficient, response_kl
-from grpo.logger import summary, whole_samples
-from grpo.losses import Bounds, TokenLoss, policy_token_loss
-from grpo.metrics import Metrics, Stopwatch, correct, lengths, step_metrics, truncated
-from grpo.parts import Parts, make_parts
-from grpo.policy import LossTerm
-from grpo.problems import draw
+from grpo.logs.logger import summary, whole_samples
+from grpo.logs.metrics import Metrics, Stopwatch, correct, lengths, step_metrics, truncated
+from grpo.logs.rollouts import SETTINGS, Recording, save_rollouts
+from grpo.model.batching import collate, optimizer_batches
+from grpo.model.checkpoint import save_checkpoint, save_model
+from grpo.model.policy import LossTerm
+from grpo.problems.draw import draw
 from grpo.records import Batch, Group, Rewards
-from grpo.refill import Scored, refill
-from grpo.rollouts import SETTINGS, Recording, save_rollouts
-from grpo.sync import SyncError
+from grpo.setup import Parts, make_parts
 
 
 def train(config: Config, parts: Parts) -> None:

@@ -35,7 +35,7 @@ class Options:
     """Rounds of generate phases, one under each load; 0: the speed alone."""
     warm_up: int = 3
     """Rounds before these that are not counted."""
-    labelled: Path = ROOT / "tests" / "data" / "math_labelled.jsonl"
+    labelled: Path = ROOT / "tests" / "rewards" / "math_labelled.jsonl"
     """Labelled responses for the speed in one process."""
 
 
@@ -65,8 +65,8 @@ def overlap(options: Options, folder: Path) -> list[str]:
     import transformers
 
     from grpo.config import parse
-    from grpo.parts import make_parts
-    from grpo.verifiers import Verifiers
+    from grpo.setup import make_parts
+    from grpo.verifiers.verify import Verifiers
 
     transformers.utils.logging.disable_progress_bar()
     config = parse(["--engine", "vllm", "--runs-dir", str(folder), "--wandb", "off"])
@@ -90,8 +90,8 @@ def overlap(options: Options, folder: Path) -> list[str]:
 
 def one_round(config, parts, pools, step: int) -> tuple[dict[str, float], float]:
     """Seconds of generating and verifying under each load, and of the rest of the step."""
-    from grpo.batching import collate, optimizer_batches
-    from grpo.problems import draw
+    from grpo.model.batching import collate, optimizer_batches
+    from grpo.problems.draw import draw
     from grpo.train import loss, step_seed
 
     problems = draw(parts.problems, config.problems_per_step, step, config.seed)

@@ -22,7 +22,7 @@ from statistics import fmean
 
 import tyro
 
-from grpo.algorithms import ALGORITHMS
+from grpo.algorithm.table import ALGORITHMS
 
 
 @dataclass

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("advantages", "aggregations", "losses", "kl", "logprobs", "batching", "policy", "refill")
-"""The test files of the formulas: a mistake must be caught by these, not by a run that happens to learn less."""
+TESTS = ("tests/algorithm", "tests/model")
+"""The tests of the formulas: a mistake must be caught by these, not by a run that happens to learn less."""
 
 
 @dataclass(frozen=True)
@@ -36,38 +36,38 @@ class Mistake:
 
 
 MISTAKES = (
-    Mistake("group std with ddof 0", "advantages.py", "rewards.std(dim=1, correction=1", "rewards.std(dim=1, correction=0"),
-    Mistake("batch std of the rewards, not of what is centred", "advantages.py", "centre.std(", "rewards.std("),
-    Mistake("leave-one-out without G/(G-1)", "advantages.py", "(size / max(1, size - 1))", "1.0"),
-    Mistake("mean over the batch instead of the group", "advantages.py", "rewards.mean(dim=1, keepdim=True)", "rewards.mean()"),
-    Mistake("only one of several maxima kept", "advantages.py", "rewards == rewards.amax(dim=1, keepdim=True)",
+    Mistake("group std with ddof 0", "algorithm/advantages.py", "rewards.std(dim=1, correction=1", "rewards.std(dim=1, correction=0"),
+    Mistake("batch std of the rewards, not of what is centred", "algorithm/advantages.py", "centre.std(", "rewards.std("),
+    Mistake("leave-one-out without G/(G-1)", "algorithm/advantages.py", "(size / max(1, size - 1))", "1.0"),
+    Mistake("mean over the batch instead of the group", "algorithm/advantages.py", "rewards.mean(dim=1, keepdim=True)", "rewards.mean()"),
+    Mistake("only one of several maxima kept", "algorithm/advantages.py", "rewards == rewards.amax(dim=1, keepdim=True)",
             "torch.arange(rewards.shape[1]) == rewards.argmax(dim=1, keepdim=True)"),
-    Mistake("missing 1/B in sequence mean", "aggregations.py", "(mask.shape[0] * lengths)", "lengths"),
-    Mistake("missing 1/B in the constant", "aggregations.py", "(mask.shape[0] * constant)", "constant"),
-    Mistake("C from the padded width", "aggregations.py", "(mask.shape[0] * constant)", "(mask.shape[0] * mask.shape[1])"),
-    Mistake("token mean over the padded batch", "aggregations.py", "mask.sum().clamp(min=1)", "mask.numel()"),
-    Mistake("weights per micro-batch instead of per optimizer batch", "policy.py", "loss = (part.weights * token.loss).sum()",
+    Mistake("missing 1/B in sequence mean", "algorithm/aggregations.py", "(mask.shape[0] * lengths)", "lengths"),
+    Mistake("missing 1/B in the constant", "algorithm/aggregations.py", "(mask.shape[0] * constant)", "constant"),
+    Mistake("C from the padded width", "algorithm/aggregations.py", "(mask.shape[0] * constant)", "(mask.shape[0] * mask.shape[1])"),
+    Mistake("token mean over the padded batch", "algorithm/aggregations.py", "mask.sum().clamp(min=1)", "mask.numel()"),
+    Mistake("weights per micro-batch instead of per optimizer batch", "model/policy.py", "loss = (part.weights * token.loss).sum()",
             "loss = (part.weights / part.weights.sum() * token.loss).sum()"),
-    Mistake("quotient of logarithms as ratio", "losses.py",
+    Mistake("quotient of logarithms as ratio", "algorithm/losses.py",
             "torch.exp((logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO))", "logprobs / old_logprobs"),
-    Mistake("sequence ratio from the sum instead of the mean", "losses.py", ".sum(dim=1, keepdim=True) / lengths",
+    Mistake("sequence ratio from the sum instead of the mean", "algorithm/losses.py", ".sum(dim=1, keepdim=True) / lengths",
             ".sum(dim=1, keepdim=True)"),
-    Mistake("clip on the wrong side (max instead of min)", "losses.py", "-torch.minimum(", "-torch.maximum("),
-    Mistake("clip without the minimum", "losses.py",
+    Mistake("clip on the wrong side (max instead of min)", "algorithm/losses.py", "-torch.minimum(", "-torch.maximum("),
+    Mistake("clip without the minimum", "algorithm/losses.py",
             "-torch.minimum(ratio * advantage, ratio.clamp(low, high) * advantage)", "-ratio.clamp(low, high) * advantage"),
-    Mistake("CISPO's weight not detached", "losses.py", "ratio.detach().clamp(max=bounds.cap)", "ratio.clamp(max=bounds.cap)"),
-    Mistake("importance weight on the KL as well", "losses.py",
+    Mistake("CISPO's weight not detached", "algorithm/losses.py", "ratio.detach().clamp(max=bounds.cap)", "ratio.clamp(max=bounds.cap)"),
+    Mistake("importance weight on the KL as well", "algorithm/losses.py",
             "loss = loss + kl_coef * KL_ESTIMATORS", "loss = loss + importance * kl_coef * KL_ESTIMATORS"),
-    Mistake("importance weight upside down", "losses.py", "(old_logprobs - sampler_logprobs)", "(sampler_logprobs - old_logprobs)"),
-    Mistake("importance weight without its cap", "losses.py", ".clamp(max=importance_cap).detach()", ".detach()"),
-    Mistake("sign of the KL", "losses.py", "loss = loss + kl_coef", "loss = loss - kl_coef"),
-    Mistake("k3 of the wrong direction", "kl.py", "torch.expm1(-difference) + difference", "torch.expm1(difference) - difference"),
-    Mistake("k2 without the half", "kl.py", ".square() / 2", ".square()"),
-    Mistake("entropy bonus as a penalty", "losses.py", "loss - entropy_coef * entropy", "loss + entropy_coef * entropy"),
-    Mistake("the end of sequence left out", "batching.py", "mask[i, start - 1 : end - 1]", "mask[i, start - 1 : end - 2]"),
-    Mistake("mask off by one", "batching.py", "mask[i, start - 1 : end - 1]", "mask[i, start : end]"),
-    Mistake("temperature forgotten in the trainer", "logprobs.py", "logits = logits / temperature", "logits = logits * 1.0"),
-    Mistake("uniform groups kept, informative ones dropped", "refill.py", "torch.argsort(uniform.int(), stable=True)",
+    Mistake("importance weight upside down", "algorithm/losses.py", "(old_logprobs - sampler_logprobs)", "(sampler_logprobs - old_logprobs)"),
+    Mistake("importance weight without its cap", "algorithm/losses.py", ".clamp(max=importance_cap).detach()", ".detach()"),
+    Mistake("sign of the KL", "algorithm/losses.py", "loss = loss + kl_coef", "loss = loss - kl_coef"),
+    Mistake("k3 of the wrong direction", "algorithm/kl.py", "torch.expm1(-difference) + difference", "torch.expm1(difference) - difference"),
+    Mistake("k2 without the half", "algorithm/kl.py", ".square() / 2", ".square()"),
+    Mistake("entropy bonus as a penalty", "algorithm/losses.py", "loss - entropy_coef * entropy", "loss + entropy_coef * entropy"),
+    Mistake("the end of sequence left out", "model/batching.py", "mask[i, start - 1 : end - 1]", "mask[i, start - 1 : end - 2]"),
+    Mistake("mask off by one", "model/batching.py", "mask[i, start - 1 : end - 1]", "mask[i, start : end]"),
+    Mistake("temperature forgotten in the trainer", "model/logprobs.py", "logits = logits / temperature", "logits = logits * 1.0"),
+    Mistake("uniform groups kept, informative ones dropped", "algorithm/dynamic_sampling.py", "torch.argsort(uniform.int(), stable=True)",
             "torch.argsort((~uniform).int(), stable=True)"),
 )  # fmt: skip
 
@@ -93,8 +93,7 @@ def survives(mistake: Mistake | None, folder: Path) -> tuple[bool, str]:
                 f"'{mistake.name}': {mistake.file} holds the text to change {text.count(mistake.right)} times"
             )
         path.write_text(text.replace(mistake.right, mistake.wrong))
-    tests = [f"tests/test_{name}.py" for name in TESTS]
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *TESTS]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     failed = [line.split(" ")[1] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return done.returncode == 0, failed[0] if failed else ""

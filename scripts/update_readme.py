@@ -15,10 +15,10 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from grpo.algorithms import ALGORITHMS
+from grpo.algorithm.table import ALGORITHMS
 from grpo.config import Config
-from grpo.logger_pictures import PICTURES
-from grpo.metrics import METRICS
+from grpo.logs.metrics import METRICS
+from grpo.logs.pictures import PICTURES
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("grpo", "rewards", "data", "scripts")

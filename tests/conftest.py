@@ -10,9 +10,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from grpo.policy import Policy
+from grpo.model.policy import Policy
 from grpo.records import Problem
-from grpo.verifiers import Verifiers
+from grpo.verifiers.verify import Verifiers
 
 os.environ.setdefault("WANDB_MODE", "offline")
 # No deadline: the machine may be busy. Continuous integration draws the same examples every time, people new ones.
@@ -87,7 +87,7 @@ def make_policy(folder: Path, temperature: float = 1.0, **kwargs) -> Policy:
 def vllm_engine(tied_folder, tokenizer):
     """One real vLLM for all tests of a session: it takes seconds to start. Every test syncs it before use."""
     pytest.importorskip("vllm", reason="vllm is not installed: python scripts/install.py")
-    from grpo.engine_vllm import VLLMEngine
+    from grpo.engines.vllm_engine import VLLMEngine
 
     return VLLMEngine(
         str(tied_folder), tokenizer, end_ids=[END, OTHER_END], max_tokens=192, max_sequences=64, kv_cache_gib=0.1

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, make_model
 
 from grpo import config_check
-from grpo.algorithms import ALGORITHMS
+from grpo.algorithm.table import ALGORITHMS
 from grpo.config import EMBEDDED_MODEL, Config, parse, resolve
 from grpo.errors import UserError
 from grpo.train import main
@@ -163,8 +163,8 @@ def refused(capsys, monkeypatch, *flags):
     def too_late(*_, **__):
         raise AssertionError("a model was loaded before the input was checked")
 
-    monkeypatch.setattr("grpo.parts.load_model", too_late)
-    monkeypatch.setattr("grpo.parts.make_engine", too_late)
+    monkeypatch.setattr("grpo.setup.load_model", too_late)
+    monkeypatch.setattr("grpo.setup.make_engine", too_late)
     assert main([*flags, "--wandb", "off"]) == 2
     printed = capsys.readouterr().err
     assert printed.startswith("error: ") and printed.count("\n") == 1

@@ -8,13 +8,13 @@ import matplotlib.image
 import pytest
 import torch
 
-from grpo import curves
-from grpo.advantages import ADVANTAGES
-from grpo.aggregations import AGGREGATIONS
-from grpo.algorithms import ALGORITHMS, Algorithm
+from grpo.algorithm import curves
+from grpo.algorithm.advantages import ADVANTAGES
+from grpo.algorithm.aggregations import AGGREGATIONS
+from grpo.algorithm.kl import KLCoefficient
+from grpo.algorithm.table import ALGORITHMS, Algorithm
 from grpo.config import Config
 from grpo.explain import main
-from grpo.kl import KLCoefficient
 from grpo.records import Batch
 from grpo.train import loss
 

@@ -8,8 +8,8 @@ import torch
 from conftest import END, OTHER_END, make_policy
 from test_policy import ALGORITHMS, gradient, groups, whole_batch  # noqa: F401  groups is a fixture
 
-from grpo.engine_hf import HFEngine
-from grpo.sync import TOLERANCE, SyncProbe
+from grpo.engines.hf_engine import HFEngine
+from grpo.engines.sync import TOLERANCE, SyncProbe
 from grpo.train import main
 
 pytestmark = [
@@ -61,7 +61,7 @@ def test_clean_syncs_pass_and_a_lost_one_is_caught_by_sampling(tied_folder, toke
 
 def test_vllm_sleeps_and_wakes_with_the_new_weights(tied_folder, tokenizer, problems):
     pytest.importorskip("vllm", reason="vllm is not installed here")
-    from grpo.engine_vllm import VLLMEngine
+    from grpo.engines.vllm_engine import VLLMEngine
 
     policy = on_cuda(tied_folder, temperature=0.8)
     engine = VLLMEngine(

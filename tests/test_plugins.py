@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from grpo import plugins
 from grpo.errors import UserError
-from grpo.verifier_spec import load_verifier
+from grpo.verifiers.spec import load_verifier
 
 
 @pytest.fixture

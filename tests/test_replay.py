@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen2ForCausalLM
 
-from grpo import rollouts as rollouts_module
-from grpo.algorithms import ALGORITHMS
-from grpo.batching import collate
+from grpo.algorithm.kl import KLCoefficient
+from grpo.algorithm.table import ALGORITHMS
 from grpo.config import EMBEDDED_MODEL, Config, resolve
 from grpo.errors import UserError
-from grpo.kl import KLCoefficient
+from grpo.logs import rollouts as rollouts_module
+from grpo.logs.rollouts import Recording, load_rollouts, save_rollouts
+from grpo.model.batching import collate
 from grpo.records import Group, Problem, Rollout
 from grpo.replay import cosines, main, recorded_batch, replay
-from grpo.rollouts import Recording, load_rollouts, save_rollouts
 from grpo.train import loss
 from grpo.train import main as train
 

@@ -25,8 +25,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from grpo.algorithms import ALGORITHMS
-from grpo.metrics import METRICS
+from grpo.algorithm.table import ALGORITHMS
+from grpo.logs.metrics import METRICS
 from grpo.train import main
 
 SMALL = ["--problems-per-step", "4", "--responses-per-problem", "4", "--eval-problems", "8", "--wandb", "off"]
@@ -81,7 +81,7 @@ def test_every_row_runs(tmp_path, capsys, algo, engine):
 
 
 def test_the_saved_model_loads_in_transformers_and_vllm(tmp_path, tokenizer):
-    from grpo.engine_vllm import VLLMEngine
+    from grpo.engines.vllm_engine import VLLMEngine
     from grpo.records import Problem
 
     folder = run(tmp_path, "--engine", "hf", "--steps", "1") / "model"
@@ -235,7 +235,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, capsys):
 
 
 def test_a_sync_that_does_not_arrive_stops_the_run(tmp_path, capsys, monkeypatch):
-    from grpo.engine_vllm import VLLMEngine
+    from grpo.engines.vllm_engine import VLLMEngine
 
     real, calls = VLLMEngine.sync, []
 

@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from grpo.algorithms import ALGORITHMS
+from grpo.algorithm.table import ALGORITHMS
 from grpo.comparison.runs import Run
 from grpo.errors import UserError
 

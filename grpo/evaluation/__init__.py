@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from grpo.engine import Engine
+from grpo.engines.protocol import Engine
 from grpo.errors import UserError
 from grpo.evaluation.intervals import Difference, Estimate, maj_at_k, mean_interval, paired_difference, pass_at_k
 from grpo.evaluation.results import ProblemResult, ResponseResult
-from grpo.metrics import Metrics
+from grpo.logs.metrics import Metrics
 from grpo.records import Problem, Rollout
-from grpo.verifiers import Verifiers
+from grpo.verifiers.verify import Verifiers
 
 
 def evaluate(

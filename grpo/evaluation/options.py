@@ -13,7 +13,7 @@ import torch
 
 from grpo.config import EMBEDDED_MODEL, PRESETS
 from grpo.errors import UserError
-from grpo.pretrained import load_config, load_tokenizer, position_limit
+from grpo.model.pretrained import load_config, load_tokenizer, position_limit
 
 
 @dataclass(frozen=True)

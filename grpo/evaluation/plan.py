@@ -19,11 +19,12 @@ from grpo.config import EMBEDDED_MODEL
 from grpo.errors import UserError
 from grpo.evaluation.options import Options
 from grpo.evaluation.results import ProblemResult, drop_torn_line, problem_key, read_results, write_results
-from grpo.logger import write_json
-from grpo.pretrained import check_model, load_tokenizer
-from grpo.problems import Row, check_data_dir, data_rewards, encode, load_rows, template_of
+from grpo.logs.logger import write_json
+from grpo.model.pretrained import check_model, load_tokenizer
+from grpo.problems.rows import Row, check_data_dir, data_rewards, load_rows
+from grpo.problems.templates import encode, template_of
 from grpo.records import Problem
-from grpo.verifiers import check_specs
+from grpo.verifiers.verify import check_specs
 
 SETTINGS = (
     "problem_column",

@@ -21,7 +21,7 @@ from rich.table import Column, Table
 from grpo.evaluation import accuracy_by
 from grpo.evaluation.intervals import Estimate
 from grpo.evaluation.pairing import Comparison, Evaluated
-from grpo.logger import write_json
+from grpo.logs.logger import write_json
 
 ABSENT = "–"
 

@@ -1,0 +1,1 @@
+"""The algorithms: a table of rows, and the pure functions that its cells name."""

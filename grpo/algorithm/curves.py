@@ -1,0 +1,149 @@
+"""What the loss of an algorithm does to a batch, as curves, and a sentence on each that is made of its numbers.
+
+Made-up rewards, lengths and ratios go through the functions that train. `pull` is what gradient descent adds to a
+token's log-probability, up to the learning rate: minus the derivative of the loss.
+
+    >>> token_weights(ALGORITHMS["dr_grpo"], torch.tensor([100, 1000]), responses=8, right=2, constant=1000).wrong
+    tensor([0.0003, 0.0003], dtype=torch.float64)  # and under grpo 0.0054 and 0.0005
+
+P problems, G responses a problem, N points of a curve.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from grpo.algorithm.advantages import ADVANTAGES
+from grpo.algorithm.aggregations import AGGREGATIONS
+from grpo.algorithm.kl import KL_ESTIMATORS
+from grpo.algorithm.losses import RATIOS, SURROGATES, Bounds, token_ratio
+from grpo.algorithm.table import Algorithm
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One quantity of right and of wrong answers, [N] each; NaN where there is no such answer."""
+
+    right: Tensor
+    wrong: Tensor
+
+
+# The numbers -----------------------------------------------------------------------------------------------------
+
+
+def token_weights(row: Algorithm, lengths: Tensor, responses: int, right: int, constant: float) -> Curves:
+    """|advantage| * weight * B of a token: the size of its pull while the ratio is 1, in units of 1 / B.
+
+    One batch has a group for each of the N lengths: G responses of that length, the first `right` of them right.
+    """
+    rewards = (torch.arange(responses) < right).double().repeat(len(lengths), 1)  # [P, G]
+    mask = (torch.arange(int(lengths.max())) < lengths[:, None]).repeat_interleave(responses, dim=0)  # [P * G, T]
+    weights = AGGREGATIONS[row.aggregation](mask, constant)[:, 0].view_as(rewards)
+    pull = ADVANTAGES[row.advantage](rewards).abs() * weights * len(mask)
+    return Curves(pull[:, 0], pull[:, -1])
+
+
+def group_advantages(row: Algorithm, responses: int) -> Curves:
+    """Advantage of a right and of a wrong answer where 0, 1 ... G of G are right; one batch has a group for each."""
+    rewards = (torch.arange(responses) < torch.arange(responses + 1)[:, None]).double()
+    advantages = ADVANTAGES[row.advantage](rewards)
+    right, wrong = advantages[:, 0].clone(), advantages[:, -1].clone()
+    right[0], wrong[-1] = math.nan, math.nan
+    return Curves(right, wrong)
+
+
+def surrogates(row: Algorithm, ratios: Tensor) -> tuple[Curves, Curves]:
+    """What is maximised, and its pull, against the ratio; advantage +1 for right and -1 for wrong answers."""
+
+    def one(advantage: float) -> tuple[Tensor, Tensor]:
+        logprobs = ratios.log()[:, None].requires_grad_()  # old log-probability 0: each point a response of one token
+        mask = torch.ones_like(logprobs, dtype=torch.bool)
+        ratio = RATIOS[row.ratio](logprobs, torch.zeros_like(logprobs), mask)
+        bounds = Bounds(row.clip_low, row.clip_high, row.ratio_cap)
+        loss = SURROGATES[row.surrogate](logprobs, ratio, torch.full_like(logprobs, advantage), bounds).loss
+        (gradient,) = torch.autograd.grad(loss.sum(), logprobs)
+        return 0.0 - loss.detach()[:, 0], 0.0 - gradient[:, 0]  # 0 - 0 is 0, but -(0) is -0
+
+    (right, pull_right), (wrong, pull_wrong) = one(1.0), one(-1.0)
+    return Curves(right, wrong), Curves(pull_right, pull_wrong)
+
+
+def ratio_grid(row: Algorithm) -> Tensor:
+    """Ratios around what the row does to them, spaced so that no limit falls on a point."""
+    half = {"clipped": 3 * max(row.clip_low, row.clip_high), "cispo": 1.2 * row.ratio_cap}.get(row.surrogate, 1.0)
+    grid = 1 + half * (torch.arange(-600, 600, dtype=torch.float64) + 0.5) / 600
+    return grid[grid > 0]
+
+
+def kl_curves(name: str, differences: Tensor) -> tuple[Tensor, Tensor]:
+    """Value of an estimator and its pull, on-policy, against d = log-probability - the reference's."""
+    logprobs = differences[:, None].clone().requires_grad_()
+    ratio = token_ratio(logprobs, logprobs.detach(), torch.ones_like(logprobs, dtype=torch.bool))
+    value = KL_ESTIMATORS[name](logprobs, torch.zeros_like(logprobs), ratio)
+    (gradient,) = torch.autograd.grad(value.sum(), logprobs)
+    return value.detach()[:, 0], 0.0 - gradient[:, 0]
+
+
+# What they say ---------------------------------------------------------------------------------------------------
+
+
+def length_sentence(name: str, lengths: Tensor, curves: Curves, short: int, long: int) -> str:
+    at_short, at_long = (curves.wrong[(lengths == length).nonzero()[0, 0]].item() for length in (short, long))
+    if not at_short:
+        return f"under {name} a wrong answer weighs nothing, whatever its length"
+    times = at_short / at_long
+    less = "the same as" if abs(times - 1) < 1e-3 else f"{times:.3g}x less than"
+    return f"under {name} a token of a wrong answer of {long:,} tokens weighs {less} one of {short:,}"
+
+
+def accuracy_sentence(name: str, curves: Curves) -> str:
+    size = len(curves.right) - 1
+    counts = torch.arange(size + 1)
+    pulls = counts * curves.right.abs().nan_to_num() + counts.flip(0) * curves.wrong.abs().nan_to_num()
+    one, half, whole = (pulls[k].item() for k in (1, size // 2, size))
+    every = f"one with all right {whole / half:.3g} times" if whole else "one with all right not at all"
+    return (
+        f"under {name} a group with 1 of {size} right pulls {one / half:.3g} times as hard as one with {size // 2} of "
+        f"{size} (|advantages| add up to {one:.3g} and {half:.3g}), {every}"
+    )
+
+
+def clip_sentence(name: str, row: Algorithm) -> str:
+    ratios = ratio_grid(row)
+    _, pull = surrogates(row, ratios)
+    above, below = edges(ratios, pull.right == 0), edges(ratios, pull.wrong == 0)
+    if above or below:
+        return (
+            f"under {name} a token of a right answer has no pull above a ratio of {', '.join(above)}, one of a wrong "
+            f"answer none below {', '.join(below)}"
+        )
+    most = pull.right.max()
+    first = int((pull.right > most * (1 - 1e-9)).nonzero()[0, 0])
+    size = f"is {most:.3g} from a ratio of {ratios[first]:.3g} on"
+    if first in (0, len(ratios) - 1):
+        size = "grows with the ratio" if first else f"is {most:.3g} at any ratio"
+    return f"under {name} no token ever loses its pull, which {size} where the advantage is 1"
+
+
+def edges(ratios: Tensor, gone: Tensor) -> list[str]:
+    """Where the pull goes or comes, to the digits that the grid can tell."""
+    changes = (gone[1:] != gone[:-1]).nonzero()[:, 0].tolist()
+    digits = [math.floor(-math.log10(ratios[i + 1] - ratios[i])) for i in changes]
+    return [f"{round((ratios[i] + ratios[i + 1]).item() / 2, n):g}" for i, n in zip(changes, digits, strict=True)]
+
+
+def kl_sentence(name: str, row: Algorithm) -> str:
+    if not row.kl_coef:
+        return f"under {name} nothing pulls towards the reference: the KL weighs 0"
+    if row.kl_in == "reward":
+        return f"under {name} the KL is part of the reward, with weight {row.kl_coef:g}: it acts through the advantage"
+    _, pull = kl_curves(row.kl_estimator, torch.tensor([-2.0, 2.0]))
+    up, down = (row.kl_coef * pull).tolist()
+    return (
+        f"under {name} the KL ({row.kl_coef:g} {row.kl_estimator}) pulls a token that is 2 nats less likely than under "
+        f"the reference by {up:+.3g}, one 2 nats more likely by {down:+.3g}"
+    )

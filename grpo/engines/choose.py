@@ -1,0 +1,90 @@
+"""Which engine samples, and how one is made."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from grpo.engines.protocol import Engine
+from grpo.errors import UserError
+from grpo.model.pretrained import model_configs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from grpo.model.policy import Policy
+
+
+ENGINES = ("auto", "vllm", "hf")
+"""What `--engine` accepts; `auto` is vllm where it is installed, else hf, and says which."""
+
+
+def choose_engine(name: str) -> tuple[str, str]:
+    """`--engine` -> ("vllm" or "hf", one sentence that says why). Loads nothing.
+
+    Raises: UserError for another name, and where vllm is asked for and not installed.
+    """
+    if name not in ENGINES:
+        raise UserError(f"--engine {name} does not exist. --engine takes: {', '.join(ENGINES)}.")
+    installed = importlib.util.find_spec("vllm") is not None
+    if name == "vllm" and not installed:
+        raise UserError(
+            "--engine vllm was asked for, but vllm is not installed in this environment. "
+            "Run `python scripts/install.py` (Linux), or use --engine hf."
+        )
+    if name == "auto":
+        if installed:
+            return "vllm", "vllm is installed"
+        return "hf", "vllm is NOT installed: falling back to transformers generation (run scripts/install.py for vllm)"
+    return name, f"asked for by --engine {name}"
+
+
+def end_of_sequence_ids(tokenizer: PreTrainedTokenizerBase, *model_configs) -> tuple[int, ...]:
+    """Every id that ends a response: the tokenizer's, and those of the model's configs; chat models have several."""
+    found: set[int] = set()
+    for value in (tokenizer.eos_token_id, *(getattr(config, "eos_token_id", None) for config in model_configs)):
+        found.update(value if isinstance(value, list | tuple) else [] if value is None else [value])
+    return tuple(sorted(found))
+
+
+def make_engine(
+    name: str,
+    *,
+    model: str,
+    policy: Policy | None,
+    tokenizer: PreTrainedTokenizerBase,
+    stop: Sequence[str],
+    max_prompt_tokens: int,
+    max_response_tokens: int,
+    sequences: int,
+    memory_fraction: float,
+    kv_cache_gib: float,
+    trust_remote_code: bool,
+) -> Engine:
+    """The engine called `name` ("vllm" or "hf"), ready to generate from `model`'s weights; see config.py for values.
+
+    policy: the one that trains, with which vllm shares the device; hf generates with it. Without one, vllm has the
+    device for itself, and no second copy of the weights is loaded. Raises: ValueError for hf without a policy.
+    """
+    ends = end_of_sequence_ids(tokenizer, *model_configs(model, trust_remote_code=trust_remote_code))
+    if name == "hf":
+        from grpo.engines.hf_engine import HFEngine
+
+        if policy is None:
+            raise ValueError("the hf engine generates with a policy's model, and was given none")
+        return HFEngine(policy, tokenizer, end_ids=ends, stop=stop, max_sequences=sequences)
+    from grpo.engines.vllm_engine import VLLMEngine
+
+    return VLLMEngine(
+        model,
+        tokenizer,
+        end_ids=ends,
+        stop=stop,
+        max_tokens=max_prompt_tokens + max_response_tokens,
+        max_sequences=sequences,
+        memory_fraction=memory_fraction,
+        kv_cache_gib=kv_cache_gib,
+        shares_device=policy is not None,
+        trust_remote_code=trust_remote_code,
+    )

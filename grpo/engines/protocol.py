@@ -1,0 +1,49 @@
+"""The Engine protocol: two verbs, `generate` and `sync`: "after this, generate from these weights".
+
+Token ids cross the boundary, never text. `score` exists so that a sync can be proved (sync.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from grpo.records import Group, Problem, Rollout
+
+if TYPE_CHECKING:
+    from grpo.model.policy import Policy
+
+OnResponse = Callable[[Problem, Rollout], None]
+"""Called with each response as it is finished, while others are still being generated."""
+
+
+class Engine(Protocol):
+    """Samples responses from its own copy of the policy's weights (or from the policy itself)."""
+
+    def generate(
+        self,
+        problems: Sequence[Problem],
+        group_size: int,
+        *,
+        temperature: float,
+        max_tokens: int,
+        seed: int,
+        on_response: OnResponse | None = None,
+    ) -> list[Group]:
+        """`group_size` responses for each problem, in the order of the problems.
+
+        Temperature 0 is greedy choice. Each rollout carries the sampled ids, their log-probabilities after temperature,
+        its text, and whether it was cut at `max_tokens`. The same seed and weights give the same responses.
+        """
+        ...
+
+    def sync(self, policy: Policy) -> None:
+        """Take over the policy's weights; drop everything that was computed with the old ones."""
+        ...
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Teacher-forced log-probability (temperature 1) of each token given those before it, but for the first.
+
+        A sequence of n ids gives n - 1 numbers.
+        """
+        ...

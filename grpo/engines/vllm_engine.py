@@ -1,0 +1,225 @@
+"""vLLM in this process, on CPU and CUDA: every vLLM-version-specific line of the project. Written for vLLM 0.32.
+
+Where each line comes from is said beside it, because a sampler that has drifted from its trainer fails in silence.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+
+# Read by vllm when it is imported. One process: the policy's tensors can be handed over without a copy through shared
+# memory, and nothing outlives the run.
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from grpo.engines.protocol import OnResponse
+from grpo.model.policy import Policy
+from grpo.records import Group, Problem, Rollout
+
+
+@contextmanager
+def held_back_stderr() -> Iterator[None]:
+    """Keep vllm's start-up notes (also those its C++ writes) off the console; show them all where it fails."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        console = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:  # Ctrl-C too: whatever ends the start-up, its notes are what explains it
+            held.seek(0)
+            os.write(console, held.read())
+            raise
+        finally:
+            os.dup2(console, 2)
+            os.close(console)
+
+
+with held_back_stderr():
+    from vllm import LLM, SamplingParams
+    from vllm.platforms import current_platform
+    from vllm.sampling_params import RequestOutputKind
+
+GIB = 2**30
+CPU_BLOCK_TOKENS = 32
+"""Tokens in a block of the KV cache on the CPU: a prompt shares its full blocks with its group."""
+
+
+class VLLMEngine:
+    """One in-process vLLM engine. On CUDA it sleeps between `generate` and `sync` where it shares the card."""
+
+    def __init__(
+        self,
+        model: str,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        end_ids: Sequence[int],
+        stop: Sequence[str] = (),
+        max_tokens: int,
+        max_sequences: int,
+        memory_fraction: float = 0.4,
+        kv_cache_gib: float = 0.5,
+        shares_device: bool = True,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.end_ids = list(end_ids)
+        self.stop = list(stop)
+        self.on_cuda = current_platform.is_cuda()
+        self.sleeps = self.on_cuda and shares_device
+        self.asleep = False
+        if self.on_cuda:
+            placed = {
+                "dtype": "bfloat16",
+                "gpu_memory_utilization": memory_fraction,
+                "enable_sleep_mode": self.sleeps,
+            }
+        else:
+            # float32: at the sizes that train on a CPU bfloat16 is no faster, and costs parity with the trainer.
+            placed = {
+                "dtype": "float32",
+                "kv_cache_memory_bytes": int(kv_cache_gib * GIB),
+                "block_size": CPU_BLOCK_TOKENS,
+                "enforce_eager": True,
+            }
+        threads = torch.set_num_threads
+        with held_back_stderr():
+            self.llm = LLM(
+                model,
+                max_model_len=max_tokens,
+                max_num_seqs=max_sequences,
+                # The log-probability of the distribution that was sampled, after temperature; the default ignores it.
+                logprobs_mode="processed_logprobs",
+                # Else a model's generation_config.json brings its own top-p and repetition penalty into training.
+                generation_config="vllm",
+                enable_prefix_caching=True,
+                disable_log_stats=True,
+                trust_remote_code=trust_remote_code,
+                **placed,
+            )
+        torch.set_num_threads = threads  # vllm's CPU worker replaces it by a function that does nothing
+        self.engine = self.llm.llm_engine
+        # A model that vllm builds without a head of its own (Gemma) refuses the tied head's name; every other needs it.
+        (self.has_head,) = self.llm.apply_model(lambda built: hasattr(built, "lm_head"))
+
+    def generate(
+        self,
+        problems: Sequence[Problem],
+        group_size: int,
+        *,
+        temperature: float,
+        max_tokens: int,
+        seed: int,
+        on_response: OnResponse | None = None,
+    ) -> list[Group]:
+        """See Engine.generate."""
+        if not problems:
+            return []
+        self._wake()
+        # What an earlier call has left in it would change which requests run together, and with that the draws: the
+        # same seed and weights must give the same responses, whatever came before.
+        self._reset_prefix_cache()
+        requests: dict[str, tuple[int, int]] = {}
+        rollouts: list[list[Rollout | None]] = [[None] * group_size for _ in problems]
+        for p, problem in enumerate(problems):
+            for g in range(group_size):
+                # One request a response, so that each is handed on as it ends. n=G in one request costs the same.
+                params = SamplingParams(
+                    temperature=temperature,
+                    max_tokens=max_tokens,
+                    stop_token_ids=self.end_ids,
+                    stop=self.stop,
+                    include_stop_str_in_output=True,
+                    logprobs=0,  # the sampled token's alone
+                    flat_logprobs=True,
+                    detokenize=bool(self.stop),
+                    output_kind=RequestOutputKind.FINAL_ONLY,
+                )
+                request = f"{p}-{g}"
+                self.engine.add_request(request, {"prompt_token_ids": list(problem.prompt_tokens)}, params)
+                requests[request] = (p, g)
+        # vllm draws from torch's global generator; put it back, so that the trainer's draws do not depend on vllm's.
+        with torch.random.fork_rng(), self._eager(), self._aborting(requests):
+            torch.manual_seed(seed)
+            while self.engine.has_unfinished_requests():
+                for output in self.engine.step():
+                    p, g = requests[output.request_id]
+                    rollouts[p][g] = rollout = self._rollout(output.outputs[0])
+                    if on_response is not None:
+                        on_response(problems[p], rollout)
+        self._sleep()
+        return [Group(problem, tuple(row)) for problem, row in zip(problems, rollouts, strict=True)]
+
+    def sync(self, policy: Policy) -> None:
+        """See Engine.sync."""
+        if self.asleep:
+            torch.cuda.empty_cache()  # what the trainer's allocator keeps in reserve is vllm's to take
+            # Weights first: the KV cache is not needed while they are copied, and the card may not hold both.
+            self.llm.wake_up(tags=["weights"])
+        # A live model's `load_weights` fails on the CPU, where linear weights are packed; this goes through unpacking.
+        weights = ((name, tensor) for name, tensor in policy.weights() if self.has_head or name != "lm_head.weight")
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        if self.asleep:
+            self.llm.wake_up(tags=["kv_cache"])
+            self.asleep = False
+        # Not done by reload_weights: without it the next responses mix old keys and values into the new policy.
+        self._reset_prefix_cache()
+
+    def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        """See Engine.score."""
+        self._wake()
+        params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+        prompts = [{"prompt_token_ids": list(sequence)} for sequence in sequences]
+        with torch.random.fork_rng(), self._eager():
+            outputs = self.llm.generate(prompts, params, use_tqdm=False)
+        return [
+            [scores[token].logprob for token, scores in zip(s[1:], output.prompt_logprobs[1:], strict=True)]
+            for s, output in zip(sequences, outputs, strict=True)
+        ]
+
+    @contextmanager
+    def _aborting(self, requests: dict[str, tuple[int, int]]) -> Iterator[None]:
+        """Leave no request behind where generation is cut short: vllm would go on with it in the next call."""
+        try:
+            yield
+        except BaseException:  # Ctrl-C too: a notebook goes on with this engine
+            self.engine.abort_request(list(requests))
+            raise
+
+    def _reset_prefix_cache(self) -> None:
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError("vllm refused to reset its prefix cache: requests are still running")
+
+    def _rollout(self, completion) -> Rollout:
+        tokens = tuple(completion.token_ids)
+        text = completion.text if self.stop else self.tokenizer.decode(tokens, skip_special_tokens=True)
+        return Rollout(
+            tokens=tokens,
+            # flat_logprobs puts the sampled token first in each position's slice, and logprobs=0 asks for no other.
+            logprobs=tuple(completion.logprobs.logprobs[start] for start in completion.logprobs.start_indices),
+            text=text,
+            truncated=completion.finish_reason == "length",
+        )
+
+    def _eager(self):
+        # On the CPU vllm compiles small sampler functions at the first call, which costs more than it ever gains back.
+        return nullcontext() if self.on_cuda else torch.compiler.set_stance("force_eager")
+
+    def _sleep(self) -> None:
+        if self.sleeps:
+            self.llm.sleep(level=1)  # weights to the host, KV cache dropped: the card is the trainer's
+            self.asleep = True
+
+    def _wake(self) -> None:
+        if self.asleep:
+            torch.cuda.empty_cache()
+            self.llm.wake_up()
+            self.asleep = False

@@ -1,0 +1,1 @@
+"""What is written: metrics, console, wandb, saved rollouts."""

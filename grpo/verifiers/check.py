@@ -1,0 +1,252 @@
+r"""Try verifiers without a model: `python -m grpo.verifiers --reward SPEC... --data SPEC --labelled FILE`.
+
+`--data` takes problems, as for training: a name in data/, or a .jsonl file of rows such as
+{"problem": "1+1?", "answer": "2"}. The gold answer, written as a response (`--template`, by default `\boxed{2}`), must
+get 1.0 from every verifier, and a perturbed one, `\boxed{3}`, should get 0. Exit status 1 where a gold answer does not
+get 1.0.
+
+`--labelled` takes rows with a response and whether it is right, such as
+{"response": "so \\boxed{2}", "answer": "2", "label": true, "track": "boxed"}, and prints accuracy, the share of wrong
+responses that pass and of right ones that fail with examples, failures and speed. A response passes at 0.5 or more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from grpo.errors import UserError
+from grpo.problems.rows import check_data_dir, has_split, load_rows
+from grpo.records import Group, Problem, Rollout
+from grpo.verifiers.verify import Outcome, Verifiers, check_specs
+
+PASS = 0.5
+ANSWER = "ANSWER"
+
+Row = dict[str, Any]
+Judged = list[tuple[Row, str, Outcome]]
+"""(row of the file, response, outcome) of one verifier."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Try verifiers without a model."""
+
+    reward: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["-r"])]
+    """Verifiers, as for training: a built-in name, ./file.py, ./file.py:function, module:function, trl:./file.py:fn."""
+    data: str | None = None
+    """Problems, as for training: gold answers must get 1.0, perturbed ones 0."""
+    data_dir: Path | None = None
+    """Folder of .jsonl files from which a set of data/ is read instead of the hub; unset: the hub."""
+    split: str = "train"
+    """Split of --data, train or test; a .jsonl file has none."""
+    labelled: Path | None = None
+    """Responses with the columns response and label (true or false), optionally track, as .jsonl."""
+    gold: str = "answer"
+    """Column of --data that holds the gold answer; a list holds several, each of which must get 1.0."""
+    template: str = rf"\boxed{{{ANSWER}}}"
+    """How a response of --data is written; ANSWER stands for the answer."""
+    workers: int = 2
+    """Worker processes."""
+    time_limit: float = 5.0
+    """Seconds that one call may take."""
+    memory_limit: int = 1024
+    """MiB that one call may use; 0 for no limit."""
+    examples: int = 3
+    """Examples to show of each kind of mistake."""
+
+
+def perturbed(answer: str, admissible: Sequence[str] = ()) -> str:
+    r"""A wrong answer close to `answer`, and none of the `admissible` ones.
+
+    The last digit goes up by one (9 -> 0); a choice letter becomes another letter; all else becomes -(...) - 7.
+
+    "3.14" -> "3.15" · r"\frac{1}{2}" -> r"\frac{1}{3}" · "(B)" -> "(A)" · r"\pi" -> r"-(\pi) - 7"
+    """
+    digits = list(re.finditer("[0-9]", answer))
+    if digits:
+        at = digits[-1].start()
+        changes = [f"{answer[:at]}{(int(answer[at]) + step) % 10}{answer[at + 1 :]}" for step in range(1, 10)]
+    elif letter := re.fullmatch(r"((?:\\text\{)?\(?)([A-Z])(\)?\}?)", answer.strip()):
+        changes = [f"{letter[1]}{other}{letter[3]}" for other in "ABCDEFGHIJ" if other != letter[2]]
+    else:
+        changes = [f"-({answer}) - 7"]
+    return next((change for change in changes if change not in admissible), f"-({answer}) - 7")
+
+
+def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
+    """The rows of a .jsonl file.
+
+    Raises: UserError where there is no such file, no row, or a line is not an object with the required columns.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}. Give a .jsonl file, one JSON object a line.") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path}, line {number} is not JSON: {error}.") from error
+        missing = [column for column in required if not isinstance(row, dict) or column not in row]
+        if missing:
+            there = ", ".join(row) if isinstance(row, dict) else "no columns"
+            raise UserError(f"{path}, line {number} lacks {', '.join(missing)}; it has: {there}.")
+        rows.append(row)
+    if not rows:
+        raise UserError(f"{path} has no rows. Give a .jsonl file, one JSON object a line.")
+    return rows
+
+
+def read_problems(options: Options) -> list[Row]:
+    """The rows of `--data`, each with a gold answer. Raises: UserError where they are not found or lack one."""
+    if not has_split(options.data):
+        return read_rows(Path(options.data), [options.gold])
+    rows = load_rows(options.data, options.split, data_dir=options.data_dir)
+    if lacking := [row for row in rows if options.gold not in row]:
+        raise UserError(f"--data {options.data}: a row lacks {options.gold}; it has: {', '.join(lacking[0])}.")
+    return rows
+
+
+def judge(verifiers: Verifiers, rows: Sequence[Row], responses: Sequence[str]) -> dict[str, Judged]:
+    """What each verifier says of response i to row i."""
+    groups = []
+    for row, response in zip(rows, responses, strict=True):
+        problem = Problem(prompt=row.get("prompt", row.get("problem", "")), prompt_tokens=(), columns=row)
+        groups.append(Group(problem, (Rollout(tokens=(), logprobs=(), text=response, truncated=False),)))
+    outcomes = verifiers.judge(groups)
+    return {name: list(zip(rows, responses, each, strict=True)) for name, each in outcomes.items()}
+
+
+def check_gold(verifiers: Verifiers, options: Options, console: Console) -> bool:
+    """Gold answers and perturbed ones; True where every gold answer gets 1.0 (or None, but not all of them)."""
+    rows = read_problems(options)
+    check_specs(options.reward, rows[0])
+    cases = []  # (row, gold answer, perturbed answer)
+    for row in rows:
+        answers = [str(a) for a in (row[options.gold] if isinstance(row[options.gold], list) else [row[options.gold]])]
+        cases += [(row, answer, perturbed(answer, answers)) for answer in answers]
+    table = Table("verifier", "gold answers", "get 1.0", "perturbed", "get 0", title=options.data)
+    mistakes, ok = [], True
+    gold = judge(verifiers, [c[0] for c in cases], [options.template.replace(ANSWER, c[1]) for c in cases])
+    wrong = judge(verifiers, [c[0] for c in cases], [options.template.replace(ANSWER, c[2]) for c in cases])
+    for name in gold:
+        applies = [case for case in gold[name] if case[2].reward is not None]
+        failing = [case for case in applies if case[2].reward != 1.0]
+        passing = [case for case in wrong[name] if case[2].reward]
+        ok = ok and bool(applies) and not failing
+        right, zero = len(applies) - len(failing), len(wrong[name]) - len(passing)
+        table.add_row(name, *map(str, (len(applies), right, len(wrong[name]), zero)))
+        mistakes += [(f"{name}: a gold answer gets", failing), (f"{name}: a perturbed answer gets", passing)]
+    console.print(table)
+    for title, some in mistakes:
+        show_examples(title, some, options, console)
+    return ok
+
+
+def check_labelled(verifiers: Verifiers, options: Options, console: Console) -> None:
+    """Accuracy, mistakes and speed on labelled responses."""
+    rows = read_rows(options.labelled, ["response", "label"])
+    check_specs(options.reward, rows[0])
+    for number, row in enumerate(rows, start=1):
+        if row["label"] not in (True, False) or not isinstance(row["response"], str):
+            raise UserError(f"{options.labelled}, row {number}: response must be text and label must be true or false.")
+    judge(verifiers, rows[:1], [rows[0]["response"]])  # the first call waits for the workers to import
+    started = time.perf_counter()
+    judged = judge(verifiers, rows, [row["response"] for row in rows])
+    elapsed = time.perf_counter() - started
+
+    headings = "verifier", "track", "responses", "accuracy", "wrong pass", "right fail", "none", "errors", "time-outs"
+    table = Table(*headings, title=str(options.labelled))
+    for name, cases in judged.items():
+        tracks = list(dict.fromkeys(str(row.get("track", "all")) for row, _, _ in cases))
+        for track in tracks:
+            table.add_row(name, track, *counted([c for c in cases if str(c[0].get("track", "all")) == track]))
+        if len(tracks) > 1:
+            table.add_row(name, "all", *counted(cases))
+    console.print(table)
+    console.print(speed_table(judged))
+    calls = len(judged) * len(rows)
+    console.print(f"{calls} in {elapsed:.2f} s with {options.workers} workers: {calls / elapsed:,.0f} a second")
+    for name, cases in judged.items():
+        decided = [case for case in cases if case[2].reward is not None]
+        passed = [case for case in decided if case[2].reward >= PASS and not case[0]["label"]]
+        failed = [case for case in decided if case[2].reward < PASS and case[0]["label"]]
+        show_examples(f"{name}: a wrong response gets", passed, options, console)
+        show_examples(f"{name}: a right response gets", failed, options, console)
+
+
+def counted(cases: Judged) -> list[str]:
+    """The cells of a row of the labelled table, from `responses` on; None is left out of the accuracy."""
+    decided = [(bool(row["label"]), outcome.reward >= PASS) for row, _, outcome in cases if outcome.reward is not None]
+    passes = [passed for label, passed in decided if not label]
+    fails = [not passed for label, passed in decided if label]
+    failures = [outcome.failure for _, _, outcome in cases]
+    return [
+        str(len(cases)),
+        share([label == passed for label, passed in decided]),
+        share(passes),
+        share(fails),
+        *(str(count) for count in (len(cases) - len(decided), failures.count("error"), failures.count("timeout"))),
+    ]
+
+
+def share(hits: Sequence[bool]) -> str:
+    """[True, False] -> "50.0% (1/2)"."""
+    return f"{sum(hits) / len(hits):.1%} ({sum(hits)}/{len(hits)})" if hits else "-"
+
+
+def speed_table(judged: dict[str, Judged]) -> Table:
+    """Milliseconds that a call took inside its worker; for a batch verifier, its one call."""
+    table = Table("verifier", "p50", "p90", "p99", "max", title="milliseconds a call")
+    for name, cases in judged.items():
+        spent = sorted(outcome.seconds for _, _, outcome in cases)
+        table.add_row(name, *(f"{1000 * spent[round(q * (len(spent) - 1))]:.2f}" for q in (0.5, 0.9, 0.99, 1.0)))
+    return table
+
+
+def show_examples(title: str, cases: Judged, options: Options, console: Console) -> None:
+    """The first few cases of a kind of mistake, the end of each response, where answers stand."""
+    for row, response, outcome in cases[: options.examples]:
+        gold, ending = str(row.get(options.gold, ""))[:100], response[-100:]
+        why = f" ({outcome.message})" if outcome.message else ""
+        console.print(
+            escape(f"{title} {outcome.reward:g}{why}: {ending!r}, gold {gold!r}"), highlight=False, soft_wrap=True
+        )
+    if len(cases) > options.examples:
+        console.print(f"... and {len(cases) - options.examples} more", highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command. Exits with status 1 where gold answers do not get 1.0, with 2 where the input is at fault."""
+    options = tyro.cli(Options, args=arguments, description=__doc__, prog="python -m grpo.verifiers")
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        if options.data is None and options.labelled is None:
+            raise UserError("nothing to check: give problems as --data, labelled responses as --labelled FILE.jsonl.")
+        check_data_dir(options.data_dir, [str(spec) for spec in (options.data, options.labelled) if spec is not None])
+        limits = {"time_limit": options.time_limit, "memory_limit": options.memory_limit}
+        with Verifiers(options.reward, workers=options.workers, max_failure_share=1.0, **limits) as verifiers:
+            ok = options.data is None or check_gold(verifiers, options, console)
+            if options.labelled is not None:
+                check_labelled(verifiers, options, console)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    if not ok:
+        console.print("Gold answers do not all get 1.0: a model that answers them is not rewarded.")
+        raise SystemExit(1)

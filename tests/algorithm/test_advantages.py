@@ -1,0 +1,101 @@
+"""Advantages against numbers computed by hand, and how each behaves under shift and scale."""
+
+import doctest
+import math
+
+import formulas
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grpo.algorithm import advantages
+from grpo.algorithm.advantages import ADVANTAGES, EPSILON, equal_rewards
+
+WITHIN_THE_GROUP = [name for name in ADVANTAGES if name not in ("raw", "max_only")]
+BATCH = ["batch_normalised"]
+REWARDS = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]])
+# Group means 1/4 and 1/2. Centred squares: 9/16 + 3/16 = 3/4 and 4/4 = 1. Deviations with ddof 1: sqrt(3/4 / 3) = 1/2,
+# sqrt(1/3), and over the batch of eight, whose centred mean is 0, sqrt(7/4 / 7) = 1/2. With ddof 0: others.
+HALF, THIRD = 0.5 + EPSILON, math.sqrt(1 / 3) + EPSILON
+BY_HAND = {
+    "raw": [[1, 0, 0, 0], [1, 1, 0, 0]],
+    "max_only": [[1, 0, 0, 0], [1, 1, 0, 0]],
+    "centred": [[0.75, -0.25, -0.25, -0.25], [0.5, 0.5, -0.5, -0.5]],
+    "leave_one_out": [[1, -1 / 3, -1 / 3, -1 / 3], [2 / 3, 2 / 3, -2 / 3, -2 / 3]],
+    "group_normalised": [[0.75 / HALF, *[-0.25 / HALF] * 3], [0.5 / THIRD] * 2 + [-0.5 / THIRD] * 2],
+    "batch_normalised": [[0.75 / HALF, *[-0.25 / HALF] * 3], [0.5 / HALF] * 2 + [-0.5 / HALF] * 2],
+}
+
+
+@pytest.mark.parametrize("name", ADVANTAGES)
+def test_by_hand(name):
+    assert EPSILON == 1e-4
+    torch.testing.assert_close(ADVANTAGES[name](REWARDS), torch.tensor(BY_HAND[name]).float(), rtol=1e-6, atol=1e-7)
+
+
+@given(st.lists(st.lists(st.integers(-5, 5), min_size=4, max_size=4), min_size=2, max_size=4))
+def test_equal_the_formulas_written_by_another_hand(rewards):
+    found = torch.tensor(rewards, dtype=torch.float64)
+    for name in ADVANTAGES:
+        expected = torch.tensor(formulas.advantages(name, rewards), dtype=torch.float64)
+        torch.testing.assert_close(ADVANTAGES[name](found), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_worked_examples():
+    failed, attempted = doctest.testmod(advantages)
+    assert failed == 0 and attempted == len(ADVANTAGES)
+
+
+@pytest.mark.parametrize("name", WITHIN_THE_GROUP)
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -3.3, 1e6])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8])
+def test_equal_rewards_give_exactly_zero(name, value, size):
+    # 0.1 * 3 / 3 is not 0.1 in floating point: an inexact mean must not turn into an advantage.
+    found = ADVANTAGES[name](torch.full((2, size), value))
+    assert torch.equal(found, torch.zeros(2, size))
+
+
+@pytest.mark.parametrize("name", ADVANTAGES)
+def test_a_group_of_one_is_finite(name):
+    assert torch.isfinite(ADVANTAGES[name](torch.tensor([[1.0]]))).all()
+    assert torch.isfinite(ADVANTAGES[name](torch.tensor([[1.0], [0.0]]))).all()
+
+
+@pytest.mark.parametrize("name", [name for name in ADVANTAGES if name not in BATCH])
+def test_groups_do_not_touch_each_other(name):
+    alone = torch.cat([ADVANTAGES[name](REWARDS[:1]), ADVANTAGES[name](REWARDS[1:])])
+    torch.testing.assert_close(ADVANTAGES[name](REWARDS), alone, rtol=0, atol=0)
+
+
+SHIFT_PASSES_THROUGH, SHIFT_IS_IGNORED = ["raw"], WITHIN_THE_GROUP
+SCALE_PASSES_THROUGH = ["raw", "max_only", "centred", "leave_one_out"]
+
+
+@given(
+    rewards=st.lists(st.integers(-8, 8), min_size=2, max_size=8),
+    shift=st.integers(-8, 8),
+    scale=st.sampled_from([0.5, 2.0, 4.0]),
+)
+def test_shift_and_scale(rewards, shift, scale):
+    rewards = torch.tensor([rewards], dtype=torch.float64)
+    for name, advantage in ADVANTAGES.items():
+        if name in SHIFT_IS_IGNORED:
+            torch.testing.assert_close(advantage(rewards + shift), advantage(rewards), atol=1e-9, rtol=0)
+        if name in SHIFT_PASSES_THROUGH:
+            torch.testing.assert_close(advantage(rewards + shift), advantage(rewards) + shift)
+        scaled = scale * advantage(rewards) if name in SCALE_PASSES_THROUGH else advantage(rewards)
+        # A deviation cancels the scale but for the epsilon beside it.
+        tolerance = 1e-9 if name in SCALE_PASSES_THROUGH else 1e-2
+        torch.testing.assert_close(advantage(scale * rewards), scaled, atol=tolerance, rtol=1e-3)
+
+
+def test_equal_rewards():
+    assert equal_rewards(torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.5, 0.5]])).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("name", ADVANTAGES)
+@pytest.mark.parametrize("wrong", [torch.ones(4), torch.ones(2, 2, 2), torch.ones(2, 2, dtype=torch.int64)])
+def test_wrong_shape_or_type_is_refused(name, wrong):
+    with pytest.raises(ValueError, match=r"\[P, G\]"):
+        ADVANTAGES[name](wrong)

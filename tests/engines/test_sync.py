@@ -1,0 +1,190 @@
+"""The probe passes clean syncs and catches every fault that is known to be silent."""
+
+import itertools
+
+import pytest
+import torch
+from conftest import END, OTHER_END, PAD, VOCABULARY, make_model, make_policy
+
+from grpo.engines.hf_engine import HFEngine
+from grpo.engines.sync import SyncError, SyncProbe
+
+TEMPERATURE = 0.8
+
+
+@pytest.fixture
+def policy(tied_folder):
+    return make_policy(tied_folder, temperature=TEMPERATURE)
+
+
+@pytest.fixture
+def probe():
+    return SyncProbe(range(3, 250), max_tokens=192, temperature=TEMPERATURE, tolerance=1e-4)
+
+
+@pytest.fixture
+def engine(vllm_engine, policy, probe):
+    """vLLM in sync with the policy, its prefix cache warm with the probe's own prompts."""
+    vllm_engine.sync(policy)
+    probe.check(vllm_engine, policy, step=0)
+    return vllm_engine
+
+
+def move(policy, seed=0, scale=0.01):
+    """A step of the size that training makes, on every tensor."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+
+
+class Tampered:
+    """A policy whose weights reach the engine changed: the injected fault."""
+
+    def __init__(self, policy, change):
+        self.policy, self.change = policy, change
+
+    def weights(self):
+        return iter(self.change(dict(self.policy.weights())).items())
+
+
+def left_out(name):
+    return lambda weights: {key: value for key, value in weights.items() if key != name}
+
+
+def swapped(one, two):
+    return lambda weights: {**weights, one: weights[two], two: weights[one]}
+
+
+def caught(engine, policy, probe, step=7):
+    with pytest.raises(SyncError, match=rf"step {step}: .* differ from the policy's by \S+ nats") as error:
+        probe.check(engine, policy, step)
+    assert "tolerance" in str(error.value)
+
+
+def test_twenty_clean_syncs_pass(engine, policy, probe):
+    for step in range(1, 21):
+        move(policy, seed=step)
+        engine.sync(policy)
+        assert probe.check(engine, policy, step) < 1e-5
+
+
+def test_no_sync_is_caught(engine, policy, probe):
+    move(policy)
+    caught(engine, policy, probe)
+
+
+LAYER = "model.layers.1."
+# Not the embedding: in a tied model it arrives under the head's name too, so that leaving out one of the two names is
+# no fault; leaving out the head's is (test_a_missed_tied_head_is_caught).
+TENSORS = [
+    LAYER + "self_attn.q_proj.weight",
+    LAYER + "self_attn.k_proj.weight",
+    LAYER + "self_attn.v_proj.bias",
+    LAYER + "self_attn.o_proj.weight",
+    LAYER + "mlp.gate_proj.weight",
+    LAYER + "mlp.up_proj.weight",
+    LAYER + "mlp.down_proj.weight",
+    LAYER + "input_layernorm.weight",
+    LAYER + "post_attention_layernorm.weight",
+    "model.norm.weight",
+]
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_one_tensor_left_out_is_caught(engine, policy, probe, name):
+    move(policy)
+    engine.sync(Tampered(policy, left_out(name)))
+    caught(engine, policy, probe)
+
+
+@pytest.mark.parametrize(
+    "one,two",
+    [
+        ("model.layers.0.self_attn.q_proj.weight", "model.layers.1.self_attn.q_proj.weight"),
+        (LAYER + "mlp.gate_proj.weight", LAYER + "mlp.up_proj.weight"),
+        (LAYER + "self_attn.k_proj.weight", LAYER + "self_attn.v_proj.weight"),
+        (LAYER + "input_layernorm.weight", LAYER + "post_attention_layernorm.weight"),
+    ],
+)
+def test_two_swapped_tensors_are_caught(engine, policy, probe, one, two):
+    move(policy)
+    engine.sync(Tampered(policy, swapped(one, two)))
+    caught(engine, policy, probe)
+
+
+def test_a_missed_tied_head_is_caught(engine, policy, probe):
+    """What `named_parameters()` would hand over: vLLM keeps the old head and says nothing."""
+    move(policy)
+    tied = {name for name, _ in policy.model.named_parameters()}
+    engine.sync(Tampered(policy, lambda weights: {k: v for k, v in weights.items() if k in tied}))
+    caught(engine, policy, probe)
+
+
+def test_a_stale_prefix_cache_is_caught(engine, policy, probe, monkeypatch):
+    move(policy)
+    monkeypatch.setattr(engine.llm, "reset_prefix_cache", lambda: True)
+    engine.sync(policy)
+    caught(engine, policy, probe)
+
+
+@pytest.mark.parametrize("wrong", [1.0, 0.7])
+def test_a_wrong_temperature_is_caught(engine, policy, probe, monkeypatch, wrong):
+    real = engine.generate
+    monkeypatch.setattr(
+        engine,
+        "generate",
+        lambda problems, size, *, temperature, **rest: real(problems, size, temperature=wrong, **rest),
+    )
+    caught(engine, policy, probe)
+
+
+def test_one_wrong_row_of_the_embedding_that_the_probe_reads_is_caught(engine, policy, probe):
+    token = probe.sequences[0][5]
+
+    def change(weights):
+        table = weights["model.embed_tokens.weight"].clone()
+        table[token] = table[token].roll(1)
+        return {**weights, "model.embed_tokens.weight": table, "lm_head.weight": table}
+
+    engine.sync(Tampered(policy, change))
+    caught(engine, policy, probe)
+
+
+def test_after_a_fault_a_clean_sync_mends_the_engine(engine, policy, probe):
+    move(policy)
+    engine.sync(Tampered(policy, left_out(TENSORS[1])))
+    caught(engine, policy, probe)
+    engine.sync(policy)
+    assert probe.check(engine, policy, 8) < 1e-5
+
+
+def test_nan_weights_do_not_pass(tied_folder, tokenizer, probe):
+    policy = make_policy(tied_folder, temperature=TEMPERATURE)
+    engine = HFEngine(policy, tokenizer, end_ids=[END, OTHER_END])
+    engine.generate = lambda *_, **__: HFEngine.generate(engine, *_, **{**__, "temperature": 0.0})
+    with torch.no_grad():
+        policy.model.model.norm.weight.fill_(float("nan"))
+    caught(engine, policy, probe)
+
+
+def test_an_untied_model_syncs_and_its_head_is_checked(tmp_path, tokenizer, probe):
+    pytest.importorskip("vllm")
+    from grpo.engines.vllm_engine import VLLMEngine
+
+    folder = make_model(tmp_path / "untied", tied=False)
+    policy = make_policy(folder, temperature=TEMPERATURE)
+    engine = VLLMEngine(str(folder), tokenizer, end_ids=[END], max_tokens=192, max_sequences=8, kv_cache_gib=0.1)
+    move(policy)
+    engine.sync(policy)
+    assert probe.check(engine, policy, 1) < 1e-5
+    move(policy)
+    engine.sync(Tampered(policy, left_out("lm_head.weight")))
+    caught(engine, policy, probe)
+
+
+def test_the_probe_is_fixed_and_fits_a_small_engine():
+    one, two = (SyncProbe(range(3, 99), max_tokens=20, temperature=1.0, tolerance=1.0) for _ in range(2))
+    assert one.sequences == two.sequences
+    assert {len(sequence) for sequence in one.sequences} == {16}
+    assert PAD not in itertools.chain(*one.sequences) and max(itertools.chain(*one.sequences)) < VOCABULARY

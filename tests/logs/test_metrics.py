@@ -1,0 +1,85 @@
+"""The numbers of a step, by hand."""
+
+import pytest
+import torch
+
+from grpo.logs.metrics import METRICS, Stopwatch, correct, rollout_metrics, step_metrics, truncated, update_metrics
+from grpo.records import Group, Problem, Rewards, Rollout
+
+
+def rollout(length, cut=False):
+    return Rollout(tuple(range(length)), (0.0,) * length, "", cut)
+
+
+GROUPS = [
+    Group(Problem("", (), {}), (rollout(10), rollout(20, cut=True))),
+    Group(Problem("", (), {}), (rollout(30), rollout(40))),
+]
+NAN = float("nan")
+REWARDS = Rewards(
+    total=torch.tensor([[1.1, 0.1], [1.0, 1.0]]),
+    parts={"math_answer": torch.tensor([[1.0, 0.0], [1.0, 1.0]]), "form": torch.tensor([[1.0, 1.0], [NAN, 0.0]])},
+    errors={"math_answer": 0, "form": 2},
+    timeouts={"math_answer": 1, "form": 0},
+)
+
+
+def test_rollout_metrics_by_hand():
+    found = rollout_metrics(GROUPS, REWARDS, REWARDS.total)
+    expected = {
+        "reward/mean": 0.8,
+        "reward/math_answer": 0.75,
+        "reward/form": 2 / 3,  # None (NaN) is left out of the mean
+        "reward/errors": 2.0,
+        "reward/timeouts": 1.0,
+        "reward/errors/form": 2.0,
+        "reward/timeouts/math_answer": 1.0,
+        "length/mean": 25.0,
+        "length/p95": 38.5,
+        "length/correct": (10 + 30 + 40) / 3,
+        "length/incorrect": 20.0,
+        "length/truncated": 0.25,
+        "group/uniform": 0.5,
+    }
+    assert found == pytest.approx(expected)
+
+
+def test_correct_is_full_marks_from_the_first_verifier():
+    assert correct(REWARDS).tolist() == [[True, False], [True, True]]
+    partial = Rewards(REWARDS.total, {"a": torch.tensor([[0.99, NAN], [1.0, 2.0]])}, {}, {})
+    assert correct(partial).tolist() == [[False, False], [True, True]]
+
+
+def test_nothing_to_average_is_null_and_not_nan():
+    all_right = Rewards(torch.ones(2, 2), {"a": torch.ones(2, 2)}, {"a": 0}, {"a": 0})
+    assert rollout_metrics(GROUPS, all_right, all_right.total)["length/incorrect"] is None
+
+
+def test_truncated():
+    assert truncated(GROUPS).tolist() == [[False, True], [False, False]]
+
+
+def test_updates_are_averaged_but_for_the_learning_rate():
+    updates = [{"policy/loss": 1.0, "policy/learning_rate": 0.1}, {"policy/loss": 3.0, "policy/learning_rate": 0.2}]
+    assert update_metrics(updates) == {"policy/kl": None, "policy/loss": 2.0, "policy/learning_rate": 0.2}
+
+
+def test_a_step_adds_up():
+    watch = Stopwatch()
+    watch.seconds = {"time/generate": 2.0, "time/verify": 0.5, "time/update": 1.0, "time/sync": 0.5}
+    watch.tokens = 160.0
+    row = step_metrics(3, GROUPS, REWARDS, REWARDS.total, [{"policy/learning_rate": 0.1}], watch)
+    assert row["step"] == 3 and row["time/step"] == 4.0 and row["tokens"] == 100
+    assert row["tokens_dropped"] == 60 and row["tokens_per_second"] == 40.0
+    explained = set(METRICS)
+    for key in row:
+        area, _, verifier = key.rpartition("/")
+        assert key in explained or (f"{area}/<verifier>" in explained and verifier in REWARDS.parts), key
+
+
+def test_stopwatch_adds_up_a_stage_that_raises():
+    watch = Stopwatch()
+    for _ in range(2):
+        with pytest.raises(RuntimeError), watch("sync"):
+            raise RuntimeError
+    assert set(watch.seconds) == {"time/sync"} and watch.seconds["time/sync"] >= 0
