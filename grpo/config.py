@@ -1,22 +1,30 @@
-"""Every knob once: one dataclass, one line a flag. What is left unset is filled in by the preset and by the --algo row.
+"""Every knob of training once: one line a flag, in groups. What is left unset, the preset and the --algo row fill in.
 
-Precedence: preset (embedded model or real model) < row of algorithm/table.py < flag. config_check.py refuses what cannot
-work, before anything heavy is loaded.
+Precedence: preset (embedded model or real model) < row of algorithm/table.py < flag. resolve.py fills and checks.
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import tyro
+from grpo.algorithm.kl import KL_ESTIMATORS, KL_PLACES
+from grpo.algorithm.losses import RATIOS, SURROGATES
+from grpo.algorithm.table import ALGORITHMS, TRUNCATED, Algorithm
+from grpo.flags import DataFlags, EngineFlags, VerifierFlags
+from grpo.logs.wandb_run import WANDB_MODES
+from grpo.model.learner import OptimizerSettings
+from grpo.problems.templates import TEMPLATE_NAMES
 
-from grpo.algorithm.table import ALGORITHMS
-from grpo.config_check import check
-from grpo.errors import UserError
-from grpo.problems.rows import data_rewards
+AlgorithmName = Literal[tuple(ALGORITHMS)]
+SurrogateName = Literal[tuple(SURROGATES)]
+RatioName = Literal[tuple(RATIOS)]
+KLEstimatorName = Literal[tuple(KL_ESTIMATORS)]
+KLPlace = Literal[KL_PLACES]
+TruncatedName = Literal[TRUNCATED]
+TemplateName = Literal[TEMPLATE_NAMES]
+WandbMode = Literal[WANDB_MODES]
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent / "tiny_model"
 
@@ -53,37 +61,35 @@ PRESETS: dict[str, dict[str, Any]] = {
 """What a flag left at "preset" means, with and without --model."""
 
 
-@dataclass(frozen=True)
-class Config:
-    """A minimal GRPO / Dr. GRPO reasoning trainer. With no flag: an embedded tiny model learns to add, on a CPU."""
+@dataclass(frozen=True, kw_only=True)
+class TaskFlags:
+    """What is trained, and on what."""
 
-    # What is trained, on what
     model: str | None = None
     """Hugging Face causal LM, a folder or a hub name; unset: the embedded tiny model."""
     data: str | None = None
     """Data set: a name in data/, a .jsonl file, a .py file, or a hub name; unset: arithmetic (embedded) or math12k."""
     eval_data: str | None = None
     """Held-out data; unset: the test split of --data, or a tenth of a .jsonl file, taken out of training."""
-    data_dir: Path | None = None
-    """Folder of .jsonl files from which the sets of data/ are read instead of the hub; unset: the hub."""
-    problem_column: str = "problem"
-    """Column of the data that holds the problem."""
-    answer_column: str = "answer"
-    """Column of the data that holds the gold answer."""
-    template: str = "auto"
+    template: TemplateName = "auto"
     """Prompt template: auto, chat (the tokenizer's own), qwen_math, r1, plain."""
     reward: tuple[str, ...] | None = None
     """Verifiers: names in rewards/, .py files or modules, weighted as in think_format=0.1; unset: those of --data."""
-    # The algorithm: a row of the table, and its ingredients
-    algo: str = "dr_grpo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmFlags:
+    """The algorithm: a row of the table, and its ingredients."""
+
+    algo: AlgorithmName = "dr_grpo"
     """Row of the algorithm table."""
     advantage: str | None = None
-    """raw, max_only, centred, leave_one_out, group_normalised, batch_normalised, or ./f.py:fn; unset: the row's."""
+    """raw, max_only, centered, leave_one_out, group_normalized, batch_normalized, or ./f.py:fn; unset: the row's."""
     aggregation: str | None = None
     """Token losses to one number: sequence_mean, constant, token_mean, or ./f.py:fn; unset: the row's."""
-    surrogate: str | None = None
+    surrogate: SurrogateName | None = None
     """What is minimised per token: naive, unclipped, clipped, cispo; unset: the row's."""
-    ratio: str | None = None
+    ratio: RatioName | None = None
     """The ratio to the sampling policy: token, sequence; unset: the row's."""
     clip_low: float | None = None
     """The ratio is clipped below at 1 minus this; unset: the row's."""
@@ -93,9 +99,9 @@ class Config:
     """Absolute cap of the ratio, for the surrogate cispo; unset: the row's."""
     kl_coef: float | None = None
     """Weight of the KL to the frozen reference; unset: the row's."""
-    kl_estimator: str | None = None
+    kl_estimator: KLEstimatorName | None = None
     """In the loss, by gradient: k1 (none), k2 (reverse KL), k3 (forward), k3_ratio (reverse); unset: the row's."""
-    kl_in: str | None = None
+    kl_in: KLPlace | None = None
     """loss, or reward (k1 of the response off its reward: gradient of the reverse KL); unset: the row's."""
     kl_target: float | None = None
     """Double the KL's weight above 1.5 times this many nats a token, halve it below this over 1.5; unset: constant."""
@@ -105,7 +111,7 @@ class Config:
     """A term of your own, added to every token's loss: ./f.py:fn, from (logprobs, batch) to [B, T]; unset: none."""
     entropy_coef: float | None = None
     """Weight of an entropy bonus; unset: the row's."""
-    truncated: str | None = None
+    truncated: TruncatedName | None = None
     """A response cut at the limit: zero (reward 0), mask (out of the loss), keep (its reward); unset: the row's."""
     penalties: tuple[str, ...] | None = None
     """Verifiers that the algorithm adds to --reward, as overlong for dapo; unset: the row's."""
@@ -115,7 +121,12 @@ class Config:
     """Cap of the importance weight for the sampler-trainer gap, 0 for none; unset: the row's."""
     loss_constant: float | None = None
     """C of the constant aggregation, in tokens; unset: --max-response-tokens."""
-    # The three numbers of a step, and the passes over it
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFlags:
+    """The three numbers of a step, the passes over it, and how responses are sampled."""
+
     problems_per_step: int | None = None
     """Problems drawn for a step; unset: 16 (embedded) or 128."""
     responses_per_problem: int | None = None
@@ -126,16 +137,18 @@ class Config:
     """Passes over the step's responses."""
     steps: int | None = None
     """Steps of the run; unset: 100 (embedded) or 500."""
-    # Sampling
     temperature: float = 1.0
     """Sampling temperature in training; the trainer divides its logits by the same."""
     max_prompt_tokens: int | None = None
     """Longer prompts are dropped at load and counted; unset: 32 (embedded) or 1024."""
     max_response_tokens: int | None = None
     """Generation budget of a response; unset: 96 (embedded) or 3000."""
-    stop: tuple[str, ...] = ()
-    """Texts that end a response, as in '</answer>' for the r1 template; kept in the response."""
-    # Optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateFlags:
+    """The update and the sync."""
+
     learning_rate: float | None = None
     """AdamW's learning rate; unset: 2e-4 (embedded) or 1e-6."""
     warmup_updates: int = 0
@@ -152,29 +165,14 @@ class Config:
     """Token positions in one forward and backward pass, padding included: memory, never the result; unset: 16384."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    # Engine
-    engine: str = "auto"
-    """Sampler: vllm, hf (transformers), auto (vllm where installed, and says so)."""
-    memory_fraction: float = 0.4
-    """Share of the GPU's memory that vLLM takes while it generates."""
-    kv_cache_gib: float = 0.5
-    """vLLM's KV cache on a CPU, GiB."""
     sync_tolerance: float | None = None
     """Largest mean log-probability gap after a sync, nats; unset: 1e-4 in float32, 5e-2 in bfloat16."""
-    device: str = "auto"
-    """Where the trainer computes: auto, cpu, cuda."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model. Off unless you trust its author."""
-    # Verifiers
-    verifier_workers: int = 2
-    """Processes that run verifiers."""
-    verifier_time_limit: float = 5.0
-    """Seconds a verifier call may take before its process is killed and the response scores 0."""
-    verifier_memory_limit: int = 1024
-    """MiB a verifier process may take."""
-    verifier_max_failures: float = 0.5
-    """Share of a step's calls of one verifier that may fail before the run stops."""
-    # Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationFlags:
+    """Held-out problems during training."""
+
     eval_every: int | None = None
     """Steps between evaluations, besides the first and the last; 0: only these; unset: 20 (embedded) or 50."""
     eval_problems: int | None = None
@@ -183,7 +181,12 @@ class Config:
     """Responses to each held-out problem; more than 1 give pass@k and maj@k, and a narrower interval."""
     eval_temperature: float = 1.0
     """Sampling temperature of the evaluation; 0 is greedy."""
-    # The run
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFlags:
+    """The run: its folder, its checkpoints, its logs."""
+
     name: str | None = None
     """Name of the run and of its folder; unset: algorithm, model and time."""
     runs_dir: Path = Path("runs")
@@ -198,12 +201,27 @@ class Config:
     """Whole responses written a step, with their rewards."""
     save_rollouts: bool = False
     """Write each step's responses and rewards to runs/NAME/rollouts, for python -m grpo.replay."""
-    wandb: str = "auto"
+    wandb: WandbMode = "auto"
     """online, offline, off, auto (online where an account is configured, else offline)."""
     wandb_project: str = "grpo"
     """wandb project."""
     wandb_group: str | None = None
     """wandb group, for runs that are compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(  # --help lists the last group first
+    RunFlags,
+    EvaluationFlags,
+    VerifierFlags,
+    EngineFlags,
+    UpdateFlags,
+    StepFlags,
+    AlgorithmFlags,
+    DataFlags,
+    TaskFlags,
+):
+    """A minimal GRPO / Dr. GRPO reasoning trainer. With no flag: an embedded tiny model learns to add, on a CPU."""
 
     @property
     def embedded(self) -> bool:
@@ -232,31 +250,21 @@ class Config:
         """B of a rollout batch: P * G."""
         return self.problems_per_step * self.responses_per_problem
 
+    @property
+    def row(self) -> Algorithm:
+        """The algorithm as one value: the row of the table with the flags applied."""
+        return Algorithm(**{field.name: getattr(self, field.name) for field in fields(Algorithm)})
+
+    @property
+    def optimizer(self) -> OptimizerSettings:
+        return OptimizerSettings(
+            learning_rate=self.learning_rate,
+            betas=(self.adam_beta1, self.adam_beta2),
+            weight_decay=self.weight_decay,
+            max_grad_norm=self.max_grad_norm,
+            warmup_updates=self.warmup_updates,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The resolved values, as config.json and wandb hold them."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-
-
-def parse(arguments: list[str] | None = None) -> Config:
-    """The command line -> a resolved, checked config. An unknown flag ends the program with what exists."""
-    return resolve(tyro.cli(Config, args=arguments, prog="python -m grpo.train"))
-
-
-def resolve(config: Config) -> Config:
-    """Fill what is unset from the preset and the algorithm's row, and check the result. Raises: UserError."""
-    if config.algo not in ALGORITHMS:
-        raise UserError(f"There is no algorithm '{config.algo}'. --algo takes: {', '.join(ALGORITHMS)}.")
-    preset = PRESETS["embedded" if config.model is None else "real"]
-    model = config.model or str(EMBEDDED_MODEL)
-    filled = {**preset, **asdict(ALGORITHMS[config.algo]), "model": model}
-    unset = {field.name for field in fields(Config) if getattr(config, field.name) is None}
-    config = replace(config, **{name: value for name, value in filled.items() if name in unset})
-    if config.reward is None:
-        config = replace(config, reward=data_rewards(config.data))
-    if config.loss_constant is None:
-        config = replace(config, loss_constant=float(config.max_response_tokens))
-    if config.name is None:
-        place = "tiny" if config.embedded else Path(config.model).name
-        config = replace(config, name=f"{config.algo}-{place}-{time.strftime('%Y%m%d-%H%M%S')}")
-    check(config)
-    return config

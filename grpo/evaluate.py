@@ -21,7 +21,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 import transformers
 import tyro
 from rich.console import Console
@@ -38,6 +37,7 @@ from grpo.evaluation.report import print_report, sections, write_report
 from grpo.evaluation.results import ProblemResult, append_results, read_results
 from grpo.model.policy import Policy
 from grpo.model.pretrained import load_model, load_tokenizer
+from grpo.setup import engine_settings, make_verifiers, torch_device
 from grpo.verifiers.verify import Verifiers
 
 
@@ -208,36 +208,21 @@ def chunk_seed(seed: int, chunk: int) -> int:
     return (seed * 1_000_003 + chunk) % 2**63
 
 
-def make_verifiers(reward: Sequence[str], options: Options) -> Verifiers:
-    return Verifiers(
-        reward,
-        workers=options.verifier_workers,
-        time_limit=options.verifier_time_limit,
-        memory_limit=options.verifier_memory_limit,
-        max_failure_share=options.verifier_max_failures,
-    )
-
-
 def engine_of(model: str, options: Options) -> Engine:
     """The engine with the model's weights, the only copy of them."""
     policy = None
     if options.engine == "hf":
-        cuda = options.device == "cuda" or (options.device == "auto" and torch.cuda.is_available())
-        loaded = load_model(model, device="cuda" if cuda else "cpu", trust_remote_code=options.trust_remote_code)
+        loaded = load_model(model, device=torch_device(options), trust_remote_code=options.trust_remote_code)
         policy = Policy(loaded, temperature=1.0, micro_batch_tokens=1)  # generates only; nothing is trained
-    return make_engine(
-        options.engine,
-        model=model,
-        policy=policy,
-        tokenizer=load_tokenizer(model, trust_remote_code=options.trust_remote_code),
+    settings = engine_settings(
+        options,
         stop=options.stop,
         max_prompt_tokens=options.max_prompt_tokens,
         max_response_tokens=options.max_response_tokens,
-        sequences=min(256, options.chunk_problems * max(options.responses, 1)),
-        memory_fraction=options.memory_fraction,
-        kv_cache_gib=options.kv_cache_gib,
-        trust_remote_code=options.trust_remote_code,
+        sequences=options.chunk_problems * max(options.responses, 1),
     )
+    tokenizer = load_tokenizer(model, trust_remote_code=options.trust_remote_code)
+    return make_engine(options.engine, model, tokenizer, settings, policy)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """What the loss of an algorithm or two does to a batch, in words and a picture: `python -m grpo.explain grpo dr_grpo`.
 
 Weight of a token against the response's length, advantage against the group's accuracy, clip region, and KL; the curves
-come from the functions that train (curves.py).
+come from the functions that train (algorithm/curves.py).
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Options:
     """One or two rows of the algorithm table."""
     responses: int = 8
     """G: responses to a made-up problem."""
-    right: int = 2
-    """How many of them are right where weight is shown against length."""
+    correct: Annotated[int, tyro.conf.arg(aliases=["--right"])] = 2
+    """How many of them are correct where weight is shown against length."""
     max_response_tokens: int = 3000
     """The longest response, and the constant C of the constant aggregation."""
     out: Path = Path("explain.png")
@@ -63,10 +63,10 @@ def check(options: Options) -> dict[str, Algorithm]:
             f"{len(set(options.algorithms))} algorithms were named, and a picture shows one or two. "
             f"There are: {', '.join(ALGORITHMS)}."
         )
-    if not 0 < options.right < options.responses:
+    if not 0 < options.correct < options.responses:
         raise UserError(
-            f"--right {options.right} of --responses {options.responses}: a group with right and wrong answers has at "
-            "least one of each."
+            f"--correct {options.correct} of --responses {options.responses}: a group with both kinds of answers has "
+            "at least one of each."
         )
     if options.max_response_tokens < 200:
         raise UserError(f"--max-response-tokens {options.max_response_tokens} is too short a range: give 200 or more.")
@@ -85,7 +85,7 @@ def report(rows: dict[str, Algorithm], options: Options, console: Console) -> No
     lengths, short, long = length_grid(options.max_response_tokens)
     size = options.responses
     weights = {
-        n: curves.token_weights(row, lengths, size, options.right, lengths[-1].item()) for n, row in rows.items()
+        n: curves.token_weights(row, lengths, size, options.correct, lengths[-1].item()) for n, row in rows.items()
     }
     at = [0, *(int((lengths == n).nonzero()) for n in (short, long)), len(lengths) - 1]
     console.print(table("|advantage| * weight * B of a token", "tokens", [f"{lengths[i]:,}" for i in at], weights, at))
@@ -93,7 +93,7 @@ def report(rows: dict[str, Algorithm], options: Options, console: Console) -> No
 
     advantages = {n: curves.group_advantages(row, size) for n, row in rows.items()}
     at = sorted({1, size // 2, size - 1})
-    console.print(table("advantage", "right in group", [f"{i} of {size}" for i in at], advantages, at))
+    console.print(table("advantage", "correct in group", [f"{i} of {size}" for i in at], advantages, at))
     say(console, (curves.accuracy_sentence(n, c) for n, c in advantages.items()))
 
     ratios = torch.tensor([0.5, 0.9, 0.999, 1.0, 1.001, 1.1, 1.25, 2.0, 6.0], dtype=torch.float64)
@@ -115,10 +115,10 @@ TABLE = dict(title_justify="left", title_style="bold")
 
 
 def table(title: str, key: str, labels: list[str], shown: dict[str, Curves], at: list[int]) -> Table:
-    """Right and wrong answers of each algorithm at some points of its curves."""
-    made = Table(key, *(f"{name}, {kind}" for name in shown for kind in ("right", "wrong")), title=title, **TABLE)
+    """Correct and incorrect answers of each algorithm at some points of its curves."""
+    made = Table(key, *(f"{name}, {kind}" for name in shown for kind in ("correct", "incorrect")), title=title, **TABLE)
     for label, i in zip(labels, at, strict=True):
-        made.add_row(label, *(f"{values[i]:.3g}" for c in shown.values() for values in (c.right, c.wrong)))
+        made.add_row(label, *(f"{values[i]:.3g}" for c in shown.values() for values in (c.correct, c.incorrect)))
     return made
 
 
@@ -135,15 +135,15 @@ def draw(rows: dict[str, Algorithm], options: Options) -> None:
     accuracies = torch.arange(options.responses + 1) / options.responses
     ratios = torch.cat([curves.ratio_grid(row) for row in rows.values()]).unique()
     for row, colour, style in zip(rows.values(), COLOURS, STYLES, strict=False):
-        weights = curves.token_weights(row, lengths, options.responses, options.right, lengths[-1].item())
+        weights = curves.token_weights(row, lengths, options.responses, options.correct, lengths[-1].item())
         value, pull = curves.surrogates(row, ratios)
         plot(by_length, lengths, weights, colour, style)
         plot(by_accuracy, accuracies, curves.group_advantages(row, options.responses), colour, style | {"marker": "o"})
         plot(surrogate, ratios, value, colour, style)
         plot(surrogate_pull, ratios, pull, colour, style)
     by_length.set(xscale="log", yscale="log", xlabel="response tokens", ylabel="|advantage| · weight · B")
-    by_length.set_title(f"weight of a token, {options.right} of {options.responses} right")
-    by_accuracy.set(xlabel="share of the group that is right", ylabel="advantage", title="advantage of an answer")
+    by_length.set_title(f"weight of a token, {options.correct} of {options.responses} correct")
+    by_accuracy.set(xlabel="share of the group that is correct", ylabel="advantage", title="advantage of an answer")
     surrogate.set(xlabel="ratio to the sampling policy", ylabel="surrogate", title="what is maximised, advantage ±1")
     surrogate_pull.set(xlabel="ratio to the sampling policy", ylabel="pull on log-probability")
     surrogate_pull.set_title("its pull on the token")
@@ -166,7 +166,8 @@ def draw(rows: dict[str, Algorithm], options: Options) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     keys = [Line2D([], [], color=c, label=n, **s) for n, c, s in zip(rows, COLOURS, STYLES, strict=False)]
     keys += [
-        Line2D([], [], color="black", linestyle=s, label=f"{k} answer") for k, s in (("right", "-"), ("wrong", "--"))
+        Line2D([], [], color="black", linestyle=s, label=f"{k} answer")
+        for k, s in (("correct", "-"), ("incorrect", "--"))
     ]
     figure.legend(handles=keys, loc="outside upper center", ncols=4, frameon=False, fontsize="large", handlelength=3)
     figure.savefig(options.out, dpi=110)
@@ -174,9 +175,9 @@ def draw(rows: dict[str, Algorithm], options: Options) -> None:
 
 
 def plot(axis: Axes, x: Tensor, shown: Curves, colour: str, style: dict) -> None:
-    """Right answers solid, wrong ones dashed; no point where a logarithm would have none."""
-    axis.plot(x, shown.right, color=colour, **style)
-    axis.plot(x, shown.wrong, color=colour, linestyle="--", **style)
+    """Correct answers solid, incorrect ones dashed; no point where a logarithm would have none."""
+    axis.plot(x, shown.correct, color=colour, **style)
+    axis.plot(x, shown.incorrect, color=colour, linestyle="--", **style)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -77,9 +77,9 @@ class Batch:
     sampler_logprobs: Tensor
     """[B, T] float32: the engine's own, 0 outside the response."""
     advantages: Tensor | None = None
-    """[B] float32; None before rewards have been compared."""
-    weights: Tensor | None = None
-    """[B, T] float32 aggregation weights over the whole optimizer batch, 0 outside the mask; None before the cut into
+    """[B, T] float32, one a token, 0 outside the mask; None before rewards have been credited to tokens."""
+    token_weights: Tensor | None = None
+    """[B, T] float32 by the aggregation, over the whole optimizer batch, 0 outside the mask; None before the cut into
     optimizer batches."""
     old_logprobs: Tensor | None = None
     """[B, T] float32 of the policy that sampled, recomputed by the trainer; None: the detached current value."""

@@ -27,17 +27,19 @@ from torch import Tensor
 
 from grpo.algorithm.advantages import ADVANTAGES
 from grpo.algorithm.aggregations import AGGREGATIONS
-from grpo.algorithm.kl import KLCoefficient
+from grpo.algorithm.credit import credit, creditable
+from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS
-from grpo.config import Config, resolve
+from grpo.config import Config
 from grpo.errors import UserError
 from grpo.logs.rollouts import Recording, load_rollouts
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.policy import Policy, Reference
 from grpo.model.pretrained import load_model, load_tokenizer
+from grpo.outcomes import truncated
 from grpo.records import Batch
+from grpo.resolve import resolve
 from grpo.setup import make_policy
-from grpo.train import compare, credited, loss
 
 
 @dataclass
@@ -69,29 +71,30 @@ class Replayed:
 
 def replay(recording: Recording, config: Config, policy: Policy, reference: Reference | None, pad_id: int) -> Replayed:
     """The batch under one algorithm, as one update that is not made; the policy is left as it was."""
-    kl_coef = KLCoefficient(config.kl_coef)
-    batch = recorded_batch(recording, pad_id, mask_truncated=config.truncated == "mask")
+    row = config.row
+    batch = recorded_batch(recording, pad_id, mask_truncated=row.truncated == "mask")
     if reference is not None:
         batch = replace(batch, ref_logprobs=reference.logprobs(batch))
-    total = credited(recording.total, recording.groups, config)
-    batch, _ = compare(batch, total, config, ADVANTAGES[config.advantage], kl_coef)
-    aggregate = partial(AGGREGATIONS[config.aggregation], constant=config.loss_constant)
+    total = creditable(recording.total, truncated(recording.groups), row)
+    credited = credit(batch, total, ADVANTAGES[row.advantage], row)
+    batch = replace(batch, advantages=credited.of_tokens)
+    aggregate = partial(AGGREGATIONS[row.aggregation], constant=config.loss_constant)
     (batch,) = optimizer_batches(batch, updates=1, epochs=1, aggregate=aggregate, seed=0)
 
-    policy.train_entropy = config.entropy_coef > 0
-    metrics = policy.backward(batch, partial(loss, config=config, kl_coef=kl_coef))
+    policy.train_entropy = row.entropy_coef > 0
+    measured = policy.backward(batch, Objective(row))
     parameters = list(policy.model.parameters())
     gradient = [torch.zeros(p.shape) if p.grad is None else p.grad.cpu() for p in parameters]
     policy.model.zero_grad(set_to_none=True)
-    pull = batch.advantages.abs()[:, None] * batch.weights
-    right = recording.correct.flatten()[:, None]
+    pull = batch.advantages.abs() * batch.token_weights
+    correct = recording.correct.flatten()[:, None]
     figures = {
-        "loss": metrics["policy/loss"],
+        "loss": measured["loss"],
         "gradient norm": dot(gradient, gradient) ** 0.5,
-        "|advantage|": batch.advantages.abs().mean().item(),
-        "tokens clipped, share": metrics["policy/clip_low"] + metrics["policy/clip_high"],
-        "|advantage| * weight, right": mean(pull[batch.mask & right]),
-        "|advantage| * weight, wrong": mean(pull[batch.mask & ~right]),
+        "|advantage|": credited.of_responses.abs().mean().item(),
+        "tokens clipped, share": measured["clip_low"] + measured["clip_high"],
+        "|advantage| * weight, correct": mean(pull[batch.mask & correct]),
+        "|advantage| * weight, incorrect": mean(pull[batch.mask & ~correct]),
     }
     return Replayed(figures, gradient)
 
@@ -188,10 +191,10 @@ def run(options: Options) -> None:
     }
     matrix = cosines(replayed)
 
-    right, count = int(recording.correct.sum()), recording.correct.numel()
-    print(f"{options.rollouts}: {count} responses, {right} right; model: {options.model or first.model}")
+    correct, count = int(recording.correct.sum()), recording.correct.numel()
+    print(f"{options.rollouts}: {count} responses, {correct} correct; model: {options.model or first.model}")
     print(f"its log-probabilities are {gap:.2g} nats a token from those of the policy that sampled")
-    print("means are over responses and, for |advantage| * weight, over the tokens of right and of wrong responses")
+    print("means are over responses; for |advantage| * weight, over the tokens of correct and of incorrect ones")
     names = list(next(iter(replayed.values())).figures)
     figures = ((label, {name: one.figures[label] for name, one in replayed.items()}) for label in names)
     console = Console()

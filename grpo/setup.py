@@ -11,33 +11,23 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from grpo import plugins
-from grpo.algorithm.advantages import ADVANTAGES, Advantage
-from grpo.algorithm.aggregations import AGGREGATIONS, Aggregation
+from grpo.algorithm.advantages import FORMER_NAMES, Advantage
+from grpo.algorithm.aggregations import Aggregation
+from grpo.algorithm.ingredients import load_advantage, load_aggregation, load_loss_term
 from grpo.algorithm.kl import KLCoefficient
+from grpo.algorithm.objective import LossTerm
 from grpo.config import Config
-from grpo.engines.choose import choose_engine, make_engine
+from grpo.engines.choose import EngineSettings, choose_engine, make_engine
 from grpo.engines.protocol import Engine
 from grpo.engines.sync import TOLERANCE, SyncProbe
+from grpo.flags import EngineFlags, VerifierFlags
+from grpo.inputs import Inputs, load_inputs
 from grpo.logs.logger import Logger
 from grpo.model.checkpoint import latest_checkpoint, restore
-from grpo.model.policy import LossTerm, Policy, Reference
-from grpo.model.pretrained import check_model, load_model, load_tokenizer
-from grpo.problems.rows import Row, check_data_dir, has_split, load_rows
-from grpo.problems.templates import encode
+from grpo.model.policy import Policy, Reference
+from grpo.model.pretrained import load_model
 from grpo.records import Problem
-from grpo.verifiers.verify import Verifiers, check_specs
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Data and tokenizer: all that can be wrong before a model is loaded."""
-
-    problems: list[Problem]
-    held_out: list[Problem]
-    dropped: int
-    """Training prompts longer than --max-prompt-tokens."""
-    tokenizer: PreTrainedTokenizerBase
+from grpo.verifiers.verify import Verifiers
 
 
 @dataclass(frozen=True)
@@ -66,13 +56,7 @@ def make_parts(config: Config) -> Iterator[Parts]:
     engine_name, engine_reason = choose_engine(config.engine)
     source = str(latest_checkpoint(config.run_folder)) if config.resume else config.model
     inputs = load_inputs(config, source)
-    verifiers = Verifiers(
-        config.verifiers,
-        workers=config.verifier_workers,
-        time_limit=config.verifier_time_limit,
-        memory_limit=config.verifier_memory_limit,
-        max_failure_share=config.verifier_max_failures,
-    )
+    verifiers = make_verifiers(config.verifiers, config)
     changed = changed_since(config) if config.resume else []
     with verifiers:  # its processes start while the model loads
         policy = make_policy(source, config)
@@ -92,18 +76,12 @@ def make_parts(config: Config) -> Iterator[Parts]:
             logger.say(announcement(config, inputs, policy, f"{engine_name} ({engine_reason})"))
             for change in changed:
                 logger.say(change)
-            engine = make_engine(
-                engine_name,
-                model=config.model,
-                policy=policy,
-                tokenizer=inputs.tokenizer,
+            settings = engine_settings(
+                config,
                 stop=config.stop,
                 max_prompt_tokens=config.max_prompt_tokens,
                 max_response_tokens=config.max_response_tokens,
-                sequences=min(256, max(config.responses_per_step, len(inputs.held_out) * config.eval_responses)),
-                memory_fraction=config.memory_fraction,
-                kv_cache_gib=config.kv_cache_gib,
-                trust_remote_code=config.trust_remote_code,
+                sequences=max(config.responses_per_step, len(inputs.held_out) * config.eval_responses),
             )
             yield Parts(
                 problems=inputs.problems,
@@ -112,11 +90,11 @@ def make_parts(config: Config) -> Iterator[Parts]:
                 verifiers=verifiers,
                 policy=policy,
                 reference=reference,
-                advantage=plugins.ingredient(config.advantage, ADVANTAGES, "advantage"),
-                aggregation=plugins.ingredient(config.aggregation, AGGREGATIONS, "aggregation"),
-                loss_term=plugins.ingredient(config.loss_term, {}, "loss-term") if config.loss_term else None,
+                advantage=load_advantage(config.advantage),
+                aggregation=load_aggregation(config.aggregation),
+                loss_term=load_loss_term(config.loss_term),
                 kl_coef=kl_coef,
-                engine=engine,
+                engine=make_engine(engine_name, config.model, inputs.tokenizer, settings, policy),
                 probe=make_probe(config, policy, inputs.tokenizer),
                 logger=logger,
                 first_step=done + 1,
@@ -126,6 +104,7 @@ def make_parts(config: Config) -> Iterator[Parts]:
 def changed_since(config: Config) -> list[str]:
     """What a resumed run is asked to do otherwise than the run it continues, a line each."""
     before, now = json.loads((config.run_folder / "config.json").read_text()), json.loads(json.dumps(config.to_json()))
+    before["advantage"] = FORMER_NAMES.get(before.get("advantage"), before.get("advantage"))
     return [
         f"resumed with another value: --{name.replace('_', '-')} {value}, was {before[name]}"
         for name, value in now.items()
@@ -133,66 +112,47 @@ def changed_since(config: Config) -> list[str]:
     ]
 
 
-def load_inputs(config: Config, source: str) -> Inputs:
-    """Rows, tokenizer and problems. Raises: UserError for data, verifiers, model folder or tokenizer that won't do."""
-    rows, held_out = load_data(config)
-    check_specs(config.verifiers, set(rows[0]))
-    tokenizer = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
-    check_model(
-        source,
-        tokenizer,
-        max_prompt_tokens=config.max_prompt_tokens,
-        max_response_tokens=config.max_response_tokens,
-        trust_remote_code=config.trust_remote_code,
+def make_verifiers(specs: tuple[str, ...], flags: VerifierFlags) -> Verifiers:
+    """The verifiers' processes, under the limits of the flags."""
+    return Verifiers(
+        specs,
+        workers=flags.verifier_workers,
+        time_limit=flags.verifier_time_limit,
+        memory_limit=flags.verifier_memory_limit,
+        max_failure_share=flags.verifier_max_failures,
     )
-    encoded = encode(rows, tokenizer, template=config.template, max_prompt_tokens=config.max_prompt_tokens)
-    held_out_problems: list[Problem] = []
-    if held_out:
-        check_specs(config.verifiers, set(held_out[0]))
-        held_out_problems = encode(
-            held_out, tokenizer, template=config.template, max_prompt_tokens=config.max_prompt_tokens
-        ).problems
-    return Inputs(encoded.problems, held_out_problems, encoded.dropped, tokenizer)
 
 
-def load_data(config: Config) -> tuple[list[Row], list[Row]]:
-    """Training rows, and the first `--eval-problems` held-out rows.
+def engine_settings(
+    flags: EngineFlags, *, stop: tuple[str, ...], max_prompt_tokens: int, max_response_tokens: int, sequences: int
+) -> EngineSettings:
+    """What an engine is made with; at most 256 responses at a time, which fills a small card."""
+    return EngineSettings(
+        max_prompt_tokens=max_prompt_tokens,
+        max_response_tokens=max_response_tokens,
+        sequences=min(256, sequences),
+        stop=stop,
+        memory_fraction=flags.memory_fraction,
+        kv_cache_gib=flags.kv_cache_gib,
+        trust_remote_code=flags.trust_remote_code,
+    )
 
-    A .jsonl file has no test split: without --eval-data every tenth row is held out of training, from the first on.
-    Every row can be read by a verifier as a column, and so can the run's `max_response_tokens`.
-    """
-    held_out_data = config.eval_data or config.data
-    check_data_dir(config.data_dir, list(dict.fromkeys([config.data, held_out_data])))
-    columns = dict(problem_column=config.problem_column, answer_column=config.answer_column)
-    rows = load_rows(config.data, "train", data_dir=config.data_dir, **columns)
-    held_out: list[Row] = []
-    if config.eval_problems:
-        if config.eval_data or has_split(config.data):
-            held_out = load_rows(held_out_data, "test", data_dir=config.data_dir, **columns)
-        elif len(rows) >= 10:
-            picked = range(0, len(rows), 10)[: config.eval_problems]
-            held_out = [rows[i] for i in picked]
-            rows = [row for i, row in enumerate(rows) if i not in set(picked)]
-        held_out = held_out[: config.eval_problems]
-    settings = {"max_response_tokens": config.max_response_tokens}
-    return [settings | row for row in rows], [settings | row for row in held_out]
+
+def torch_device(flags: EngineFlags) -> str:
+    """`--device` as torch takes it: auto is cuda where there is one."""
+    return "cuda" if flags.device == "cuda" or (flags.device == "auto" and torch.cuda.is_available()) else "cpu"
 
 
 def make_policy(source: str, config: Config) -> Policy:
     """The model of `source` with its optimizer."""
-    cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    model = load_model(source, device="cuda" if cuda else "cpu", trust_remote_code=config.trust_remote_code)
+    model = load_model(source, device=torch_device(config), trust_remote_code=config.trust_remote_code)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return Policy(
         model,
         temperature=config.temperature,
         micro_batch_tokens=config.micro_batch_tokens,
-        learning_rate=config.learning_rate,
-        betas=(config.adam_beta1, config.adam_beta2),
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        warmup_updates=config.warmup_updates,
+        optimizer=config.optimizer,
         train_entropy=config.entropy_coef > 0,
     )
 

@@ -1,105 +1,115 @@
-"""The loop: draw problems, generate, verify, compare, update, sync. `python -m grpo.train --algo dr_grpo`."""
+"""The loop: generate, verify, credit, update, sync. `python -m grpo.train --algo dr_grpo`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import transformers
-from torch import Tensor
 
-from grpo.algorithm.advantages import Advantage
-from grpo.algorithm.dynamic_sampling import Scored, refill
-from grpo.algorithm.kl import KLCoefficient, response_kl
-from grpo.algorithm.losses import Bounds, TokenLoss, policy_token_loss
-from grpo.config import Config, parse
+from grpo.algorithm.credit import credit, creditable
+from grpo.algorithm.dynamic_sampling import Scored, enough, select
+from grpo.algorithm.objective import Objective
+from grpo.config import Config
 from grpo.engines.sync import SyncError
 from grpo.errors import UserError
 from grpo.evaluation import evaluate, training_metrics
 from grpo.evaluation.results import write_results
 from grpo.logs.logger import summary, whole_samples
-from grpo.logs.metrics import Metrics, Stopwatch, correct, lengths, step_metrics, truncated
+from grpo.logs.metrics import Metrics, Stopwatch, step_metrics
 from grpo.logs.rollouts import SETTINGS, Recording, save_rollouts
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.checkpoint import save_checkpoint, save_model
-from grpo.model.policy import LossTerm
+from grpo.outcomes import correct, truncated
 from grpo.problems.draw import draw
-from grpo.records import Batch, Group, Rewards
+from grpo.records import Batch
+from grpo.resolve import parse
 from grpo.setup import Parts, make_parts
 
 
 def train(config: Config, parts: Parts) -> None:
-    """GRPO and its relatives, whole. P problems a step, G responses a problem; one optimizer batch has B of P * G."""
-    policy, reference, kl_coef = parts.policy, parts.reference, parts.kl_coef
-    token_loss = partial(loss, config=config, kl_coef=kl_coef, loss_term=parts.loss_term)
-    synced(parts, parts.first_step - 1)
+    """GRPO and its relatives, whole. P problems a step, G responses a problem, B = P * G sequences, T tokens."""
+    engine, verifiers, policy, probe = parts.engine, parts.verifiers, parts.policy, parts.probe
+    engine.sync(policy)
+    probe.check(engine, policy, parts.first_step - 1)
     if parts.first_step == 1 and parts.held_out:
         parts.logger.log({"step": 0} | held_out_metrics(config, parts, 0))
 
     for step in range(parts.first_step, config.steps + 1):
-        watch, refills = Stopwatch(), 0
-        scored = generate_and_verify(config, parts, watch, step)  # 1. G responses a problem  2. rewards [P, G]
-        if config.dynamic_sampling:
-            again = partial(generate_and_verify, config, parts, watch, step)
-            scored, refills = refill(scored, again, config.dynamic_sampling)
-        groups, rewards, total = scored
-        record(config, parts, step, groups, rewards)
+        watch, pool = Stopwatch(), []
+        row = replace(config.row, kl_coef=parts.kl_coef.value)  # the algorithm, with its KL weight of this step
+
+        for attempt in range(1 + row.dynamic_sampling):  # one, unless the row draws anew for groups that teach nothing
+            # 1. Generate: G responses to each of P problems.       "12+34=" -> "2+4=6, 1+3=4, \boxed{46}", ...
+            with watch("generate"):
+                problems = draw(parts.problems, config.problems_per_step, step, draw_seed(config, attempt))
+                groups = engine.generate(
+                    problems,
+                    config.responses_per_problem,
+                    temperature=config.temperature,
+                    max_tokens=config.max_response_tokens,
+                    seed=step_seed(config, step, attempt),
+                    on_response=verifiers.submit,  # verified while others are still being generated
+                )
+            # 2. Verify: rewards [P, G].                             "... \boxed{46}" -> 1.0, "... \boxed{45}" -> 0.0
+            with watch("verify"):
+                rewards = verifiers(groups)
+            watch.count(groups)
+            pool.append(Scored(groups, rewards, creditable(rewards.total, truncated(groups), row)))
+            if enough(pool, config.problems_per_step):
+                break
+        groups, rewards, total = select(pool, config.problems_per_step)
+        save_step(config, parts, step, groups, rewards)
 
         with watch("update"):
-            batch = collate(groups, parts.tokenizer.pad_token_id, mask_truncated=config.truncated == "mask")
-            if config.off_policy or config.kl_in == "reward":  # else the ratio's denominator is the value itself
-                batch = replace(batch, old_logprobs=policy.logprobs(batch))
-            if reference is not None:
-                batch = replace(batch, ref_logprobs=reference.logprobs(batch))
-            batch, total = compare(batch, total, config, parts.advantage, kl_coef)  # 3. better than its group? [P, G]
+            # 3. Credit: better than its group? [P, G] -> [B, T].    [1, 0] -> [.5 .5 .5], [-.5 -.5 0]
+            batch = collate(groups, parts.tokenizer.pad_token_id, mask_truncated=row.truncated == "mask")
+            batch = with_logprobs(batch, config, parts)
+            credited = credit(batch, total, parts.advantage, row)
+            batch = replace(batch, advantages=credited.of_tokens)
+            # 4. Update: clipped, on optimizer batches of equal size.  tokens' losses -> one number, by the aggregation
             aggregate = partial(parts.aggregation, constant=config.loss_constant)
-            cut = optimizer_batches(
-                batch, config.updates_per_step, config.epochs_per_step, aggregate, step_seed(config, step)
-            )
-            updates = [policy.update(optimizer_batch, token_loss) for optimizer_batch in cut]  # 4. clipped updates
-        with watch("sync"):  # 5. the next responses come from the new weights, and that is proved
-            gap = synced(parts, step)
+            passes = (config.updates_per_step, config.epochs_per_step)
+            cut = optimizer_batches(batch, *passes, aggregate, step_seed(config, step))
+            objective = Objective(row, parts.loss_term)
+            updates = [policy.update(optimizer_batch, objective) for optimizer_batch in cut]
+        # 5. Sync: the next responses come from the new weights, and that is proved.
+        with watch("sync"):
+            engine.sync(policy)
+            gap = probe.check(engine, policy, step)
 
-        row = step_metrics(step, groups, rewards, total, updates, watch)
-        row |= {"policy/sync_gap": gap, "policy/kl_coef": kl_coef.value, "group/refills": refills}
-        kl_coef.update(row["policy/kl"] or 0.0)
-        row |= held_out_metrics(config, parts, step)
-        parts.logger.log(
-            row, whole_samples(step, groups, rewards, total, batch.advantages.view_as(total), config.log_samples)
-        )
+        metrics = step_metrics(step, groups, rewards, credited.rewards, updates, watch)
+        metrics |= {"policy/sync_gap": gap, "policy/kl_coef": row.kl_coef, "group/refills": len(pool) - 1}
+        parts.kl_coef.update(metrics["policy/kl"] or 0.0)
+        metrics |= held_out_metrics(config, parts, step)
+        samples = whole_samples(step, groups, rewards, credited, config.log_samples)
+        parts.logger.log(metrics, samples)
         if config.save_every and step % config.save_every == 0:
-            save_checkpoint(config.run_folder, step, policy, parts.tokenizer, kl_coef)
+            save_checkpoint(config.run_folder, step, policy, parts.tokenizer, parts.kl_coef)
 
 
-def generate_and_verify(config: Config, parts: Parts, watch: Stopwatch, step: int, attempt: int = 0) -> Scored:
-    """P groups of G responses from the current weights, and their rewards [P, G].
-
-    Verifiers get each response as it is finished, while others are still being generated.
-    """
-    seed = f"{config.seed}/{attempt}" if attempt else config.seed
-    with watch("generate"):
-        groups = parts.engine.generate(
-            draw(parts.problems, config.problems_per_step, step, seed),
-            config.responses_per_problem,
-            temperature=config.temperature,
-            max_tokens=config.max_response_tokens,
-            seed=step_seed(config, step) + 500_000_003 * attempt,
-            on_response=parts.verifiers.submit,
-        )
-    watch.tokens += lengths(groups).sum().item()
-    with watch("verify"):
-        rewards = parts.verifiers(groups)
-    return groups, rewards, credited(rewards.total, groups, config)
+def with_logprobs(batch: Batch, config: Config, parts: Parts) -> Batch:
+    """The batch with the log-probabilities of the policy that sampled, and of the reference, where they are needed."""
+    if config.off_policy or config.kl_in == "reward":  # else the ratio's denominator is the value itself
+        batch = replace(batch, old_logprobs=parts.policy.logprobs(batch))
+    if parts.reference is not None:
+        batch = replace(batch, ref_logprobs=parts.reference.logprobs(batch))
+    return batch
 
 
-def credited(total: Tensor, groups: Sequence[Group], config: Config) -> Tensor:
-    """[P, G]: the verifiers' total, with 0 for truncated responses where `--truncated zero` says so."""
-    return total.masked_fill(truncated(groups), 0.0) if config.truncated == "zero" else total
+def step_seed(config: Config, step: int, attempt: int = 0) -> int:
+    """A seed for the step's sampling and shuffles, a pure function of seed, step and attempt: a resumed run draws the
+    same."""
+    return config.seed * 1_000_003 + step + 500_000_003 * attempt
 
 
-def record(config: Config, parts: Parts, step: int, groups: list[Group], rewards: Rewards) -> None:
+def draw_seed(config: Config, attempt: int) -> int | str:
+    """A seed for the order of the problems: one for the run, and others for those that are drawn anew."""
+    return f"{config.seed}/{attempt}" if attempt else config.seed
+
+
+def save_step(config: Config, parts: Parts, step: int, groups, rewards) -> None:
     """With --save-rollouts: the step's rollouts as a file, before the policy that sampled them is updated."""
     if config.save_rollouts:
         batch = collate(groups, parts.tokenizer.pad_token_id)  # nothing masked, whatever --truncated says
@@ -114,53 +124,6 @@ def record(config: Config, parts: Parts, step: int, groups: list[Group], rewards
                 settings=settings | ({"model": None} if config.embedded else {}),
             ),
         )
-
-
-def compare(
-    batch: Batch, total: Tensor, config: Config, advantage: Advantage, kl_coef: KLCoefficient
-) -> tuple[Batch, Tensor]:
-    """How much better is a response than its group? The batch with advantages, and the rewards [P, G] they compare.
-
-    These are `total`, less the KL of the response where `--kl-in reward` puts it there.
-    """
-    if config.kl_in == "reward":
-        kl = response_kl(batch.old_logprobs, batch.ref_logprobs, batch.mask)
-        total = total - kl_coef.value * kl.reshape(total.shape)
-    return replace(batch, advantages=advantage(total).flatten().float()), total
-
-
-def loss(
-    part: Batch,
-    logprobs: Tensor,
-    entropy: Tensor,
-    config: Config,
-    kl_coef: KLCoefficient,
-    loss_term: LossTerm | None = None,
-) -> TokenLoss:
-    """Per-token loss [B, T] of the configured algorithm, and the user's own term on top."""
-    token = policy_token_loss(
-        logprobs,
-        part.old_logprobs,
-        part.advantages,
-        part.mask,
-        Bounds(config.clip_low, config.clip_high, config.ratio_cap),
-        ratio=config.ratio,
-        surrogate=config.surrogate,
-        sampler_logprobs=part.sampler_logprobs,
-        importance_cap=config.importance_cap or None,
-        ref_logprobs=part.ref_logprobs,
-        kl_coef=kl_coef.value if config.kl_in == "loss" else 0.0,
-        kl_estimator=config.kl_estimator,
-        entropy=entropy,
-        entropy_coef=config.entropy_coef,
-    )
-    return token if loss_term is None else replace(token, loss=token.loss + loss_term(logprobs, part))
-
-
-def synced(parts: Parts, step: int) -> float:
-    """Hand the policy's weights to the engine and prove it; the gap that was measured. Raises: SyncError."""
-    parts.engine.sync(parts.policy)
-    return parts.probe.check(parts.engine, parts.policy, step)
 
 
 def held_out_metrics(config: Config, parts: Parts, step: int) -> Metrics:
@@ -179,11 +142,6 @@ def held_out_metrics(config: Config, parts: Parts, step: int) -> Metrics:
     )
     write_results(config.run_folder / "evaluations" / f"step-{step:06d}.jsonl", results)
     return training_metrics(results)
-
-
-def step_seed(config: Config, step: int) -> int:
-    """A seed for the step's sampling and shuffles, a pure function of seed and step: a resumed run draws the same."""
-    return config.seed * 1_000_003 + step
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -64,7 +64,7 @@ def overlap(options: Options, folder: Path) -> list[str]:
     """Lines on what verification adds to a step."""
     import transformers
 
-    from grpo.config import parse
+    from grpo.resolve import parse
     from grpo.setup import make_parts
     from grpo.verifiers.verify import Verifiers
 
@@ -90,9 +90,11 @@ def overlap(options: Options, folder: Path) -> list[str]:
 
 def one_round(config, parts, pools, step: int) -> tuple[dict[str, float], float]:
     """Seconds of generating and verifying under each load, and of the rest of the step."""
+    from grpo.algorithm.credit import credit
+    from grpo.algorithm.objective import Objective
     from grpo.model.batching import collate, optimizer_batches
     from grpo.problems.draw import draw
-    from grpo.train import loss, step_seed
+    from grpo.train import step_seed
 
     problems = draw(parts.problems, config.problems_per_step, step, config.seed)
     seconds: dict[str, float] = {}
@@ -113,11 +115,11 @@ def one_round(config, parts, pools, step: int) -> tuple[dict[str, float], float]
         seconds[name] = time.perf_counter() - started
     started = time.perf_counter()
     batch = collate(groups, parts.tokenizer.pad_token_id)
-    advantages = parts.advantage(rewards.parts["math_answer"])
-    batch = replace(batch, ref_logprobs=parts.reference.logprobs(batch), advantages=advantages.flatten())
+    credited = credit(batch, rewards.parts["math_answer"], parts.advantage, config.row)
+    batch = replace(batch, ref_logprobs=parts.reference.logprobs(batch), advantages=credited.of_tokens)
     aggregate = partial(parts.aggregation, constant=config.loss_constant)
-    for part in optimizer_batches(batch, 1, 1, aggregate, step_seed(config, step)):
-        parts.policy.update(part, partial(loss, config=config, kl_coef=parts.kl_coef))
+    for optimizer_batch in optimizer_batches(batch, 1, 1, aggregate, step_seed(config, step)):
+        parts.policy.update(optimizer_batch, Objective(config.row))
     parts.engine.sync(parts.policy)
     return seconds, time.perf_counter() - started
 

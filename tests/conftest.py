@@ -10,8 +10,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from grpo.model.learner import OptimizerSettings
 from grpo.model.policy import Policy
-from grpo.records import Problem
+from grpo.records import Batch, Problem
 from grpo.verifiers.verify import Verifiers
 
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -77,10 +78,19 @@ def tokenizer(tied_folder):
     return AutoTokenizer.from_pretrained(tied_folder)
 
 
-def make_policy(folder: Path, temperature: float = 1.0, **kwargs) -> Policy:
+def make_policy(folder: Path, temperature: float = 1.0, micro_batch_tokens: int = 4096, **optimizer) -> Policy:
     """A policy on the model of a folder; float32, on the CPU."""
     model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return Policy(model, temperature=temperature, micro_batch_tokens=kwargs.pop("micro_batch_tokens", 4096), **kwargs)
+    settings = OptimizerSettings(**optimizer)
+    return Policy(model, temperature=temperature, micro_batch_tokens=micro_batch_tokens, optimizer=settings)
+
+
+def make_batch(mask: torch.Tensor, **tensors: torch.Tensor) -> Batch:
+    """A batch around a mask [B, T]: inputs and targets count up from 1, and what is not given is zero or absent."""
+    inputs = torch.arange(1, mask.numel() + 1).view(mask.shape)
+    lengths = torch.tensor([int(row.nonzero().max()) + 1 if row.any() else 1 for row in mask])
+    tensors.setdefault("sampler_logprobs", torch.zeros(mask.shape))
+    return Batch(inputs=inputs, targets=inputs + 1, lengths=lengths, mask=mask, **tensors)
 
 
 @pytest.fixture(scope="session")

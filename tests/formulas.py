@@ -22,10 +22,10 @@ def advantages(name, rewards):
                 {
                     "raw": r,
                     "max_only": r if r == max(group) else 0.0,
-                    "centred": r - mean,
+                    "centered": r - mean,
                     "leave_one_out": r - (sum(group) - r) / (size - 1),
-                    "group_normalised": (r - mean) / (std + 1e-4),
-                    "batch_normalised": (r - mean) / (batch_std + 1e-4),
+                    "group_normalized": (r - mean) / (std + 1e-4),
+                    "batch_normalized": (r - mean) / (batch_std + 1e-4),
                 }[name]
                 for r in group
             ]

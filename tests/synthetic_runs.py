@@ -7,7 +7,7 @@ from grpo.comparison.groups import RunGroup
 from grpo.comparison.runs import Run, read_run
 
 CONFIG = {
-    "model": "m/tiny", "data": "arithmetic", "algo": "grpo", "advantage": "group_normalised",
+    "model": "m/tiny", "data": "arithmetic", "algo": "grpo", "advantage": "group_normalized",
     "aggregation": "sequence_mean", "kl_coef": 0.04, "max_response_tokens": 96, "loss_constant": 96.0,
     "learning_rate": 2e-4, "steps": 10, "name": "x", "seed": 0, "runs_dir": "runs",
     "versions": {"vllm": "0.32.0"}, "commit": "c0ffee",

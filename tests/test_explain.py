@@ -1,8 +1,7 @@
 """Explaining an algorithm: its numbers are those computed by hand and those of the trainer's own loss."""
 
 import math
-from dataclasses import asdict
-from functools import partial
+from dataclasses import replace
 
 import matplotlib.image
 import pytest
@@ -11,20 +10,19 @@ import torch
 from grpo.algorithm import curves
 from grpo.algorithm.advantages import ADVANTAGES
 from grpo.algorithm.aggregations import AGGREGATIONS
-from grpo.algorithm.kl import KLCoefficient
+from grpo.algorithm.credit import spread
+from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS, Algorithm
-from grpo.config import Config
 from grpo.explain import main
 from grpo.records import Batch
-from grpo.train import loss
 
 LENGTHS = torch.tensor([10, 40])
 
 
 def weights(advantage, aggregation):
-    """Two groups of 4, of 10 and of 40 tokens a response, with one right answer each; C = 50."""
-    shown = curves.token_weights(Algorithm(advantage, aggregation), LENGTHS, responses=4, right=1, constant=50.0)
-    return shown.right.tolist(), shown.wrong.tolist()
+    """Two groups of 4, of 10 and of 40 tokens a response, with one correct answer each; C = 50."""
+    shown = curves.token_weights(Algorithm(advantage, aggregation), LENGTHS, responses=4, correct=1, constant=50.0)
+    return shown.correct.tolist(), shown.incorrect.tolist()
 
 
 @pytest.mark.parametrize(
@@ -36,72 +34,72 @@ def weights(advantage, aggregation):
     ],
 )
 def test_weight_at_two_lengths(aggregation, expected):
-    right, wrong = weights("centred", aggregation)  # advantages 3/4 and -1/4
-    assert right == pytest.approx([0.75 * weight for weight in expected])
-    assert wrong == pytest.approx([0.25 * weight for weight in expected])
+    correct, incorrect = weights("centered", aggregation)  # advantages 3/4 and -1/4
+    assert correct == pytest.approx([0.75 * weight for weight in expected])
+    assert incorrect == pytest.approx([0.25 * weight for weight in expected])
 
 
 def test_weight_of_the_two_in_the_title():
-    right, wrong = weights("group_normalised", "sequence_mean")  # deviation of 1, 0, 0, 0 with ddof 1: 1/2
-    assert right == pytest.approx([1.5 / 10, 1.5 / 40], rel=1e-3)
-    assert wrong == pytest.approx([0.5 / 10, 0.5 / 40], rel=1e-3)
+    correct, incorrect = weights("group_normalized", "sequence_mean")  # deviation of 1, 0, 0, 0 with ddof 1: 1/2
+    assert correct == pytest.approx([1.5 / 10, 1.5 / 40], rel=1e-3)
+    assert incorrect == pytest.approx([0.5 / 10, 0.5 / 40], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_weight_is_the_gradient_of_the_trainers_loss(name):
-    """Of the loss as train.py puts it together, on the batch that the curves are of."""
+    """Of the objective that trains, on the batch that the curves are of."""
     row = ALGORITHMS[name]
-    shown = curves.token_weights(row, LENGTHS, responses=4, right=1, constant=50.0)
+    shown = curves.token_weights(row, LENGTHS, responses=4, correct=1, constant=50.0)
     rewards = torch.tensor([[1.0, 0, 0, 0]] * 2)
     mask = (torch.arange(40) < LENGTHS[:, None]).repeat_interleave(4, dim=0)
     logprobs = torch.full((8, 40), -1.0, requires_grad=True)
     old = logprobs.detach()
     batch = Batch(
         inputs=torch.zeros(8, 40), targets=torch.zeros(8, 40), lengths=LENGTHS, mask=mask, sampler_logprobs=old,
-        advantages=ADVANTAGES[row.advantage](rewards).flatten(), weights=AGGREGATIONS[row.aggregation](mask, 50.0),
+        advantages=spread(ADVANTAGES[row.advantage](rewards), mask),
+        token_weights=AGGREGATIONS[row.aggregation](mask, 50.0),
         old_logprobs=old, ref_logprobs=old,
     )  # fmt: skip
-    token = partial(loss, config=Config(**asdict(row)), kl_coef=KLCoefficient(row.kl_coef))
-    (batch.weights * token(batch, logprobs, None).loss).sum().backward()
+    Objective(replace(row, entropy_coef=0.0))(batch, logprobs, torch.zeros_like(logprobs)).loss.backward()
     pull = 8 * logprobs.grad[[0, 4, 1, 5], 0].abs()
-    torch.testing.assert_close(pull.double(), torch.cat([shown.right, shown.wrong]), rtol=1e-4, atol=1e-9)
+    torch.testing.assert_close(pull.double(), torch.cat([shown.correct, shown.incorrect]), rtol=1e-4, atol=1e-9)
 
 
 @pytest.mark.parametrize(
     "advantage,one,half",
     [
-        ("centred", (7 / 8, -1 / 8), (1 / 2, -1 / 2)),
+        ("centered", (7 / 8, -1 / 8), (1 / 2, -1 / 2)),
         ("leave_one_out", (1.0, -1 / 7), (4 / 7, -4 / 7)),
         ("raw", (1.0, 0.0), (1.0, 0.0)),
         # The deviation, of ddof 1, is sqrt(8 / 7 * p * (1 - p)): sqrt(1 / 8) and sqrt(2 / 7).
-        ("group_normalised", (7 / 8 * 8**0.5, -1 / 8 * 8**0.5), (0.875**0.5, -(0.875**0.5))),
+        ("group_normalized", (7 / 8 * 8**0.5, -1 / 8 * 8**0.5), (0.875**0.5, -(0.875**0.5))),
     ],
 )
 def test_advantage_at_one_eighth_and_one_half(advantage, one, half):
     shown = curves.group_advantages(Algorithm(advantage, "constant"), 8)
     for count, expected in ((1, one), (4, half)):
-        assert (shown.right[count].item(), shown.wrong[count].item()) == pytest.approx(expected, rel=1e-3)
-    assert shown.right[0].isnan() and shown.wrong[8].isnan()
-    assert len(shown.right) == 9 and not shown.right[1:].isnan().any() and not shown.wrong[:8].isnan().any()
+        assert (shown.correct[count].item(), shown.incorrect[count].item()) == pytest.approx(expected, rel=1e-3)
+    assert shown.correct[0].isnan() and shown.incorrect[8].isnan()
+    assert len(shown.correct) == 9 and not shown.correct[1:].isnan().any() and not shown.incorrect[:8].isnan().any()
 
 
 def test_no_pull_outside_the_clip_range():
     ratios = torch.tensor([0.5, 0.79, 0.81, 1.0, 1.19, 1.27, 1.29, 3.0], dtype=torch.float64)
     value, pull = curves.surrogates(ALGORITHMS["grpo"], ratios)
-    assert pull.right.tolist() == pytest.approx([0.5, 0.79, 0.81, 1.0, 1.19, 0, 0, 0])
-    assert pull.wrong.tolist() == pytest.approx([0, 0, -0.81, -1.0, -1.19, -1.27, -1.29, -3.0])
-    assert value.right.tolist() == pytest.approx([0.5, 0.79, 0.81, 1.0, 1.19, 1.2, 1.2, 1.2])
-    assert value.wrong.tolist() == pytest.approx([-0.8, -0.8, -0.81, -1.0, -1.19, -1.27, -1.29, -3.0])
+    assert pull.correct.tolist() == pytest.approx([0.5, 0.79, 0.81, 1.0, 1.19, 0, 0, 0])
+    assert pull.incorrect.tolist() == pytest.approx([0, 0, -0.81, -1.0, -1.19, -1.27, -1.29, -3.0])
+    assert value.correct.tolist() == pytest.approx([0.5, 0.79, 0.81, 1.0, 1.19, 1.2, 1.2, 1.2])
+    assert value.incorrect.tolist() == pytest.approx([-0.8, -0.8, -0.81, -1.0, -1.19, -1.27, -1.29, -3.0])
     _, higher = curves.surrogates(ALGORITHMS["dapo"], ratios)
-    assert higher.right.tolist() == pytest.approx([0.5, 0.79, 0.81, 1.0, 1.19, 1.27, 0, 0])
+    assert higher.correct.tolist() == pytest.approx([0.5, 0.79, 0.81, 1.0, 1.19, 1.27, 0, 0])
 
 
 def test_pull_without_a_clip_range():
     ratios = torch.tensor([0.5, 2.0, 9.0], dtype=torch.float64)
     pulls = {name: curves.surrogates(ALGORITHMS[name], ratios)[1] for name in ("reinforce", "rloo", "cispo")}
-    assert pulls["reinforce"].right.tolist() == pytest.approx([1, 1, 1])
-    assert pulls["rloo"].wrong.tolist() == pytest.approx([-0.5, -2, -9])
-    assert pulls["cispo"].wrong.tolist() == pytest.approx([-0.5, -2, -5])
+    assert pulls["reinforce"].correct.tolist() == pytest.approx([1, 1, 1])
+    assert pulls["rloo"].incorrect.tolist() == pytest.approx([-0.5, -2, -9])
+    assert pulls["cispo"].incorrect.tolist() == pytest.approx([-0.5, -2, -5])
 
 
 def test_kl_values_and_pulls():
@@ -120,14 +118,13 @@ def test_kl_values_and_pulls():
 def test_the_length_bias_in_words_and_in_a_picture(tmp_path, capsys):
     assert main(["grpo", "dr_grpo", "--out", str(tmp_path / "x.png")]) == 0
     printed = capsys.readouterr().out
-    assert "under grpo a token of a wrong answer of 1,000 tokens weighs 10x less than one of 100\n" in printed
-    assert "under dr_grpo a token of a wrong answer of 1,000 tokens weighs the same as one of 100\n" in printed
+    assert "under grpo a token of an incorrect answer of 1,000 tokens weighs 10x less than one of 100\n" in printed
+    assert "under dr_grpo a token of an incorrect answer of 1,000 tokens weighs the same as one of 100\n" in printed
     # 7/8 + 7 * 1/8 over 4 * 1/2 + 4 * 1/2; and the same over deviations of sqrt(1/8) and sqrt(2/7)
-    assert "under dr_grpo a group with 1 of 8 right pulls 0.438 times as hard as one with 4 of 8" in printed
-    assert "under grpo a group with 1 of 8 right pulls 0.661 times as hard as one with 4 of 8" in printed
-    clip = (
-        "under grpo a token of a right answer has no pull above a ratio of 1.2, one of a wrong answer none below 0.8\n"
-    )
+    assert "under dr_grpo a group with 1 of 8 correct pulls 0.438 times as hard as one with 4 of 8" in printed
+    assert "under grpo a group with 1 of 8 correct pulls 0.661 times as hard as one with 4 of 8" in printed
+    clip = "under grpo a token of a correct answer has no pull above a ratio of 1.2, one of an "
+    clip += "incorrect answer none below 0.8\n"
     assert clip in printed
     assert "under grpo the KL (0.04 k3) pulls" in printed and "under dr_grpo nothing pulls" in printed
     picture = matplotlib.image.imread(tmp_path / "x.png")
@@ -147,8 +144,8 @@ def test_every_row_is_explained(tmp_path, capsys, name):
 @pytest.mark.parametrize(
     "name,sentence",
     [
-        ("gspo", "has no pull above a ratio of 1.0004, one of a wrong answer none below 0.9997"),
-        ("dapo", "has no pull above a ratio of 1.28, one of a wrong answer none below 0.8"),
+        ("gspo", "has no pull above a ratio of 1.0004, one of an incorrect answer none below 0.9997"),
+        ("dapo", "has no pull above a ratio of 1.28, one of an incorrect answer none below 0.8"),
         ("cispo", "no token ever loses its pull, which is 5 from a ratio of 5 on"),
         ("rloo", "no token ever loses its pull, which grows with the ratio"),
         ("reinforce", "no token ever loses its pull, which is 1 at any ratio"),
@@ -163,7 +160,7 @@ def test_clip_ranges_are_read_off_the_curves(name, sentence):
     [
         (["ppo"], f"error: There is no algorithm 'ppo'. Name one or two of: {', '.join(ALGORITHMS)}."),
         (["grpo", "dapo", "gspo"], "error: 3 algorithms were named, and a picture shows one or two."),
-        (["grpo", "--right", "8"], "error: --right 8 of --responses 8"),
+        (["grpo", "--correct", "8"], "error: --correct 8 of --responses 8"),
         (["grpo", "--max-response-tokens", "20"], "error: --max-response-tokens 20 is too short a range"),
     ],
 )

@@ -6,8 +6,9 @@ import math
 import pytest
 import torch
 from conftest import END, OTHER_END, make_policy
-from test_policy import ALGORITHMS, gradient, groups, whole_batch  # noqa: F401  groups is a fixture
+from updates import gradient, uneven_groups, whole_batch
 
+from grpo.algorithm.table import ALGORITHMS
 from grpo.engines.hf_engine import HFEngine
 from grpo.engines.sync import TOLERANCE, SyncProbe
 from grpo.train import main
@@ -37,9 +38,9 @@ def test_the_command_on_cuda(tmp_path, monkeypatch, algo):
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_the_bfloat16_gradient_points_where_the_float32_gradient_does(tied_folder, groups, algo):  # noqa: F811
+def test_the_bfloat16_gradient_points_where_the_float32_gradient_does(tied_folder, algo):
     exact_policy, policy = make_policy(tied_folder), on_cuda(tied_folder)
-    batch = whole_batch(exact_policy, groups, ALGORITHMS[algo])
+    batch = whole_batch(exact_policy, uneven_groups(), ALGORITHMS[algo])
     exact, _ = gradient(exact_policy, batch, ALGORITHMS[algo])
     found, _ = gradient(policy, batch, ALGORITHMS[algo])
     one, two = (torch.cat([grad.flatten().float().cpu() for grad in grads]) for grads in (exact, found))

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 
 import formulas
 import pytest
@@ -12,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen2ForCausalLM
 
-from grpo.algorithm.kl import KLCoefficient
+from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS
-from grpo.config import EMBEDDED_MODEL, Config, resolve
+from grpo.config import EMBEDDED_MODEL, Config
 from grpo.errors import UserError
 from grpo.logs import rollouts as rollouts_module
 from grpo.logs.rollouts import Recording, load_rollouts, save_rollouts
 from grpo.model.batching import collate
 from grpo.records import Group, Problem, Rollout
 from grpo.replay import cosines, main, recorded_batch, replay
-from grpo.train import loss
+from grpo.resolve import resolve
 from grpo.train import main as train
 
 SMALL = "--problems-per-step 4 --responses-per-problem 4 --eval-problems 0 --wandb off --engine hf".split()
@@ -148,29 +147,31 @@ def test_the_gradient_is_that_of_a_training_step(tied_folder, recording, algo):
     divisors = [formulas.divisor(row.aggregation, length, 6, tokens, 16.0) for length in lengths]
     batch = replace(
         batch,
-        advantages=torch.tensor(formulas.advantages(row.advantage, total.tolist())).flatten(),
-        weights=batch.mask / torch.tensor(divisors)[:, None],
+        advantages=torch.tensor(formulas.advantages(row.advantage, total.tolist())).flatten()[:, None] * batch.mask,
+        token_weights=batch.mask / torch.tensor(divisors)[:, None],
         ref_logprobs=reference.logprobs(batch) if reference else None,
     )
     seen = []
     policy.optimizer.register_step_pre_hook(lambda *_: seen.extend(p.grad.clone() for p in policy.model.parameters()))
-    metrics = policy.update(batch, partial(loss, config=config(algo), kl_coef=KLCoefficient(row.kl_coef)))
-    assert metrics["policy/grad_norm"] > 0.01
+    metrics = policy.update(batch, Objective(row))
+    assert metrics["grad_norm"] > 0.01
     for ours, theirs in zip(found.gradient, seen, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
-    assert found.figures["loss"] == pytest.approx(metrics["policy/loss"], rel=1e-4)
-    assert found.figures["gradient norm"] == pytest.approx(metrics["policy/grad_norm"], rel=1e-4)
+    assert found.figures["loss"] == pytest.approx(metrics["loss"], rel=1e-4)
+    assert found.figures["gradient norm"] == pytest.approx(metrics["grad_norm"], rel=1e-4)
 
 
 def test_figures_by_hand(tied_policy, recording):
-    """|advantage| over B C, averaged over the tokens of right and of wrong responses; the truncated one keeps 0.5."""
+    """|advantage| over B C, over the tokens of correct and of incorrect responses; the truncated one keeps 0.5."""
     figures = replay(recording, config("dr_grpo", truncated="keep"), tied_policy, None, PAD).figures
-    # Advantages 1/2, 0, -1/2 of 3, 7, 1 tokens and -2/3, 1/3, 1/3 of 4, 2, 5; the positive ones are right. B C = 96.
+    # Advantages 1/2, 0, -1/2 of 3, 7, 1 tokens and -2/3, 1/3, 1/3 of 4, 2, 5; the positive ones are correct. B C = 96.
     assert figures["|advantage|"] == pytest.approx((0.5 + 0.5 + 4 / 3) / 6)
-    assert figures["|advantage| * weight, right"] == pytest.approx((3 * 0.5 + 2 / 3 + 5 / 3) / 10 / 96)
-    assert figures["|advantage| * weight, wrong"] == pytest.approx((7 * 0 + 0.5 + 4 * 2 / 3) / 12 / 96)
-    none_right = replace(recording, correct=torch.zeros(2, 3, dtype=torch.bool))
-    assert replay(none_right, config("dr_grpo"), tied_policy, None, PAD).figures["|advantage| * weight, right"] is None
+    assert figures["|advantage| * weight, correct"] == pytest.approx((3 * 0.5 + 2 / 3 + 5 / 3) / 10 / 96)
+    assert figures["|advantage| * weight, incorrect"] == pytest.approx((7 * 0 + 0.5 + 4 * 2 / 3) / 12 / 96)
+    none_correct = replace(recording, correct=torch.zeros(2, 3, dtype=torch.bool))
+    assert (
+        replay(none_correct, config("dr_grpo"), tied_policy, None, PAD).figures["|advantage| * weight, correct"] is None
+    )
 
 
 def test_clipped_tokens_are_counted(tied_policy, recording):

@@ -11,16 +11,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from grpo.shapes import same_shape
+
 Advantage = Callable[[Tensor], Tensor]
+"""Rewards [P, G] -> advantages [P, G]."""
 
 EPSILON = 1e-4
 """Added to a standard deviation before dividing, as TRL does; published values run from 1e-9 to 1e-4."""
 
 
-def centred(rewards: Tensor) -> Tensor:
+def centered(rewards: Tensor) -> Tensor:
     """r - mean_G: the advantage of Dr. GRPO (arXiv 2503.20783, section 3.1).
 
-    >>> centred(torch.tensor([[1.0, 0.0, 0.0, 1.0]]))
+    >>> centered(torch.tensor([[1.0, 0.0, 0.0, 1.0]]))
     tensor([[ 0.5000, -0.5000, -0.5000,  0.5000]])
     """
     _check(rewards)
@@ -29,29 +32,29 @@ def centred(rewards: Tensor) -> Tensor:
     return torch.where(equal_rewards(rewards)[:, None], torch.zeros_like(centre), centre)
 
 
-def group_normalised(rewards: Tensor) -> Tensor:
+def group_normalized(rewards: Tensor) -> Tensor:
     """(r - mean_G) / (std_G + eps), std with ddof 1: the advantage of GRPO (arXiv 2402.03300, section 4.1.2).
 
     Dividing by the group's deviation is the "difficulty bias" that Dr. GRPO removes: problems that are nearly always
     or nearly never solved weigh more than those in between.
 
-    >>> group_normalised(torch.tensor([[1.0, 0.0, 0.0, 1.0]]))
+    >>> group_normalized(torch.tensor([[1.0, 0.0, 0.0, 1.0]]))
     tensor([[ 0.8659, -0.8659, -0.8659,  0.8659]])
     """
-    centre = centred(rewards)
+    centre = centered(rewards)
     if rewards.shape[1] == 1:  # ddof 1 of a single value is 0/0
         return centre
     return centre / (rewards.std(dim=1, correction=1, keepdim=True) + EPSILON)
 
 
-def batch_normalised(rewards: Tensor) -> Tensor:
+def batch_normalized(rewards: Tensor) -> Tensor:
     """(r - mean_G) / (std of that over the batch + eps): REINFORCE++ with baseline (arXiv 2501.03262, section 3.2).
 
-    >>> batch_normalised(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+    >>> batch_normalized(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
     tensor([[ 1.2244, -1.2244],
             [ 0.0000,  0.0000]])
     """
-    centre = centred(rewards)
+    centre = centered(rewards)
     if rewards.numel() == 1:
         return centre
     return centre / (centre.std(correction=1) + EPSILON)
@@ -64,7 +67,7 @@ def leave_one_out(rewards: Tensor) -> Tensor:
     tensor([[ 0.6667, -0.6667, -0.6667,  0.6667]])
     """
     size = rewards.shape[1] if rewards.ndim == 2 else 1
-    return centred(rewards) * (size / max(1, size - 1))
+    return centered(rewards) * (size / max(1, size - 1))
 
 
 def raw(rewards: Tensor) -> Tensor:
@@ -90,19 +93,27 @@ def max_only(rewards: Tensor) -> Tensor:
 ADVANTAGES: dict[str, Advantage] = {
     "raw": raw,
     "max_only": max_only,
-    "centred": centred,
+    "centered": centered,
     "leave_one_out": leave_one_out,
-    "group_normalised": group_normalised,
-    "batch_normalised": batch_normalised,
+    "group_normalized": group_normalized,
+    "batch_normalized": batch_normalized,
 }
 """What `--advantage` accepts, besides a function of your own: `./mine.py:rank`."""
+
+FORMER_NAMES = {
+    "centred": "centered",
+    "group_normalised": "group_normalized",
+    "batch_normalised": "batch_normalized",
+}
+"""Spellings of earlier versions, which flags, saved configs and recordings may still hold -> the name today."""
 
 
 def equal_rewards(rewards: Tensor) -> Tensor:
     """[P, G] -> bool [P]: groups whose rewards are all the same, from which nothing can be learnt."""
+    same_shape("[P, G]", rewards=rewards)
     return (rewards == rewards[:, :1]).all(dim=1)
 
 
 def _check(rewards: Tensor) -> None:
     if rewards.ndim != 2 or not rewards.is_floating_point():
-        raise ValueError(f"rewards must be a float tensor [P, G], not {rewards.dtype} of shape {tuple(rewards.shape)}")
+        raise ValueError(f"rewards must be a float tensor [P, G], not {rewards.dtype} of shape {list(rewards.shape)}")

@@ -1,7 +1,7 @@
-"""Response mask [B, T] -> weights [B, T]: how token losses become one number.
+"""Response mask [B, T] -> token weights [B, T]: how token losses become one number.
 
 B sequences, T token positions (already shifted), |o| a response's tokens. The loss is always
-`(weights * token_loss).sum()`: the weights are computed once for a whole optimizer batch, before it is cut into
+`(token_weights * token_loss).sum()`: the weights are computed once for a whole optimizer batch, before it is cut into
 micro-batches, so that micro-batch losses simply add and the gradient cannot depend on the cut.
 """
 
@@ -11,8 +11,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from grpo.shapes import is_mask
+
 Aggregation = Callable[[Tensor, float], Tensor]
-"""(mask [B, T], the constant C) -> weights [B, T]."""
+"""(mask [B, T], the constant C) -> token weights [B, T]."""
 
 
 def sequence_mean(mask: Tensor, constant: float) -> Tensor:
@@ -25,6 +27,7 @@ def sequence_mean(mask: Tensor, constant: float) -> Tensor:
     tensor([[0.2500, 0.2500],
             [0.5000, 0.0000]])
     """
+    is_mask("mask", mask)
     lengths = mask.sum(dim=1, keepdim=True).clamp(min=1)
     return mask.float() / (mask.shape[0] * lengths)
 
@@ -37,6 +40,7 @@ def constant_length(mask: Tensor, constant: float) -> Tensor:
     tensor([[0.1250, 0.1250],
             [0.1250, 0.0000]])
     """
+    is_mask("mask", mask)
     return mask.float() / (mask.shape[0] * constant)
 
 
@@ -48,6 +52,7 @@ def token_mean(mask: Tensor, constant: float) -> Tensor:
     tensor([[0.3333, 0.3333],
             [0.3333, 0.0000]])
     """
+    is_mask("mask", mask)
     return mask.float() / mask.sum().clamp(min=1)
 
 

@@ -3,7 +3,7 @@
 Made-up rewards, lengths and ratios go through the functions that train. `pull` is what gradient descent adds to a
 token's log-probability, up to the learning rate: minus the derivative of the loss.
 
-    >>> token_weights(ALGORITHMS["dr_grpo"], torch.tensor([100, 1000]), responses=8, right=2, constant=1000).wrong
+    >>> token_weights(ALGORITHMS["dr_grpo"], torch.tensor([100, 1000]), responses=8, correct=2, constant=1000).incorrect
     tensor([0.0003, 0.0003], dtype=torch.float64)  # and under grpo 0.0054 and 0.0005
 
 P problems, G responses a problem, N points of a curve.
@@ -20,27 +20,27 @@ from torch import Tensor
 from grpo.algorithm.advantages import ADVANTAGES
 from grpo.algorithm.aggregations import AGGREGATIONS
 from grpo.algorithm.kl import KL_ESTIMATORS
-from grpo.algorithm.losses import RATIOS, SURROGATES, Bounds, token_ratio
+from grpo.algorithm.losses import RATIOS, SURROGATES, token_ratio
 from grpo.algorithm.table import Algorithm
 
 
 @dataclass(frozen=True)
 class Curves:
-    """One quantity of right and of wrong answers, [N] each; NaN where there is no such answer."""
+    """One quantity of correct and of incorrect answers, [N] each; NaN where there is no such answer."""
 
-    right: Tensor
-    wrong: Tensor
+    correct: Tensor
+    incorrect: Tensor
 
 
 # The numbers -----------------------------------------------------------------------------------------------------
 
 
-def token_weights(row: Algorithm, lengths: Tensor, responses: int, right: int, constant: float) -> Curves:
+def token_weights(row: Algorithm, lengths: Tensor, responses: int, correct: int, constant: float) -> Curves:
     """|advantage| * weight * B of a token: the size of its pull while the ratio is 1, in units of 1 / B.
 
-    One batch has a group for each of the N lengths: G responses of that length, the first `right` of them right.
+    One batch has a group for each of the N lengths: G responses of that length, the first `correct` of them correct.
     """
-    rewards = (torch.arange(responses) < right).double().repeat(len(lengths), 1)  # [P, G]
+    rewards = (torch.arange(responses) < correct).double().repeat(len(lengths), 1)  # [P, G]
     mask = (torch.arange(int(lengths.max())) < lengths[:, None]).repeat_interleave(responses, dim=0)  # [P * G, T]
     weights = AGGREGATIONS[row.aggregation](mask, constant)[:, 0].view_as(rewards)
     pull = ADVANTAGES[row.advantage](rewards).abs() * weights * len(mask)
@@ -48,28 +48,27 @@ def token_weights(row: Algorithm, lengths: Tensor, responses: int, right: int, c
 
 
 def group_advantages(row: Algorithm, responses: int) -> Curves:
-    """Advantage of a right and of a wrong answer where 0, 1 ... G of G are right; one batch has a group for each."""
+    """Advantage of a correct and of an incorrect answer where 0, 1 ... G of G are correct: a group for each."""
     rewards = (torch.arange(responses) < torch.arange(responses + 1)[:, None]).double()
     advantages = ADVANTAGES[row.advantage](rewards)
-    right, wrong = advantages[:, 0].clone(), advantages[:, -1].clone()
-    right[0], wrong[-1] = math.nan, math.nan
-    return Curves(right, wrong)
+    correct, incorrect = advantages[:, 0].clone(), advantages[:, -1].clone()
+    correct[0], incorrect[-1] = math.nan, math.nan
+    return Curves(correct, incorrect)
 
 
 def surrogates(row: Algorithm, ratios: Tensor) -> tuple[Curves, Curves]:
-    """What is maximised, and its pull, against the ratio; advantage +1 for right and -1 for wrong answers."""
+    """What is maximised, and its pull, against the ratio; advantage +1 for correct and -1 for incorrect answers."""
 
     def one(advantage: float) -> tuple[Tensor, Tensor]:
         logprobs = ratios.log()[:, None].requires_grad_()  # old log-probability 0: each point a response of one token
         mask = torch.ones_like(logprobs, dtype=torch.bool)
         ratio = RATIOS[row.ratio](logprobs, torch.zeros_like(logprobs), mask)
-        bounds = Bounds(row.clip_low, row.clip_high, row.ratio_cap)
-        loss = SURROGATES[row.surrogate](logprobs, ratio, torch.full_like(logprobs, advantage), bounds).loss
+        loss = SURROGATES[row.surrogate](logprobs, ratio, torch.full_like(logprobs, advantage), row).loss
         (gradient,) = torch.autograd.grad(loss.sum(), logprobs)
         return 0.0 - loss.detach()[:, 0], 0.0 - gradient[:, 0]  # 0 - 0 is 0, but -(0) is -0
 
-    (right, pull_right), (wrong, pull_wrong) = one(1.0), one(-1.0)
-    return Curves(right, wrong), Curves(pull_right, pull_wrong)
+    (correct, pull_correct), (incorrect, pull_incorrect) = one(1.0), one(-1.0)
+    return Curves(correct, incorrect), Curves(pull_correct, pull_incorrect)
 
 
 def ratio_grid(row: Algorithm) -> Tensor:
@@ -92,37 +91,37 @@ def kl_curves(name: str, differences: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def length_sentence(name: str, lengths: Tensor, curves: Curves, short: int, long: int) -> str:
-    at_short, at_long = (curves.wrong[(lengths == length).nonzero()[0, 0]].item() for length in (short, long))
+    at_short, at_long = (curves.incorrect[(lengths == length).nonzero()[0, 0]].item() for length in (short, long))
     if not at_short:
-        return f"under {name} a wrong answer weighs nothing, whatever its length"
+        return f"under {name} an incorrect answer weighs nothing, whatever its length"
     times = at_short / at_long
     less = "the same as" if abs(times - 1) < 1e-3 else f"{times:.3g}x less than"
-    return f"under {name} a token of a wrong answer of {long:,} tokens weighs {less} one of {short:,}"
+    return f"under {name} a token of an incorrect answer of {long:,} tokens weighs {less} one of {short:,}"
 
 
 def accuracy_sentence(name: str, curves: Curves) -> str:
-    size = len(curves.right) - 1
+    size = len(curves.correct) - 1
     counts = torch.arange(size + 1)
-    pulls = counts * curves.right.abs().nan_to_num() + counts.flip(0) * curves.wrong.abs().nan_to_num()
+    pulls = counts * curves.correct.abs().nan_to_num() + counts.flip(0) * curves.incorrect.abs().nan_to_num()
     one, half, whole = (pulls[k].item() for k in (1, size // 2, size))
-    every = f"one with all right {whole / half:.3g} times" if whole else "one with all right not at all"
+    every = f"one with all correct {whole / half:.3g} times" if whole else "one with all correct not at all"
     return (
-        f"under {name} a group with 1 of {size} right pulls {one / half:.3g} times as hard as one with {size // 2} of "
-        f"{size} (|advantages| add up to {one:.3g} and {half:.3g}), {every}"
+        f"under {name} a group with 1 of {size} correct pulls {one / half:.3g} times as hard as one with {size // 2} "
+        f"of {size} (|advantages| add up to {one:.3g} and {half:.3g}), {every}"
     )
 
 
 def clip_sentence(name: str, row: Algorithm) -> str:
     ratios = ratio_grid(row)
     _, pull = surrogates(row, ratios)
-    above, below = edges(ratios, pull.right == 0), edges(ratios, pull.wrong == 0)
+    above, below = edges(ratios, pull.correct == 0), edges(ratios, pull.incorrect == 0)
     if above or below:
         return (
-            f"under {name} a token of a right answer has no pull above a ratio of {', '.join(above)}, one of a wrong "
-            f"answer none below {', '.join(below)}"
+            f"under {name} a token of a correct answer has no pull above a ratio of {', '.join(above)}, one of an "
+            f"incorrect answer none below {', '.join(below)}"
         )
-    most = pull.right.max()
-    first = int((pull.right > most * (1 - 1e-9)).nonzero()[0, 0])
+    most = pull.correct.max()
+    first = int((pull.correct > most * (1 - 1e-9)).nonzero()[0, 0])
     size = f"is {most:.3g} from a ratio of {ratios[first]:.3g} on"
     if first in (0, len(ratios) - 1):
         size = "grows with the ratio" if first else f"is {most:.3g} at any ratio"

@@ -1,12 +1,17 @@
 """Dynamic sampling: draw anew for groups that teach nothing (DAPO, arXiv 2503.14476, section 3.2).
 
+    pool = [scored]                                     # groups, their rewards, the totals [P, G]
+    while not enough(pool, wanted): pool.append(...)    # further problems, generated and verified
+    groups, rewards, total = select(pool, wanted)
+
 P problems a step, G responses a problem.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,33 +19,39 @@ from torch import Tensor
 from grpo.algorithm.advantages import equal_rewards
 from grpo.records import Group, Rewards
 
-Scored = tuple[list[Group], Rewards, Tensor]
-"""Groups, what the verifiers said, and the total [P, G] that advantages are computed from."""
+
+class Scored(NamedTuple):
+    """Groups, what the verifiers said of them, and the total [P, G] that advantages are computed from."""
+
+    groups: list[Group]
+    rewards: Rewards
+    total: Tensor
 
 
-def refill(scored: Scored, draw_more: Callable[[int], Scored], attempts: int) -> tuple[Scored, int]:
-    """Replace groups of equal rewards by groups of further problems, drawing at most `attempts` times.
+def enough(pool: Sequence[Scored], wanted: int) -> bool:
+    """Whether the pool holds `wanted` groups from which something can be learnt."""
+    return sum(int((~equal_rewards(scored.total)).sum()) for scored in pool) >= wanted
 
-    Groups keep their order of arrival. Where the attempts do not fill the batch, groups of equal rewards complete it,
-    so that a step always has P groups. Returns the P groups and the number of draws that were made.
+
+def select(pool: Sequence[Scored], wanted: int) -> Scored:
+    """The first `wanted` groups whose rewards differ, in order of arrival.
+
+    Where there are fewer, groups of equal rewards complete them, so that a step always has P groups.
     """
-    wanted = len(scored[0])
-    pool, drawn = [scored], 0
-    while drawn < attempts and sum(int((~equal_rewards(total)).sum()) for _, _, total in pool) < wanted:
-        drawn += 1
-        pool.append(draw_more(drawn))
-    groups = [group for more, _, _ in pool for group in more]
-    total = torch.cat([more for _, _, more in pool])
+    if len(pool) == 1:
+        return pool[0]
+    groups = [group for scored in pool for group in scored.groups]
+    total = torch.cat([scored.total for scored in pool])
     uniform = equal_rewards(total)
     # Stable: the informative ones first, in order, then as many of the others as are needed.
     chosen = torch.argsort(uniform.int(), stable=True)[:wanted].sort().values
-    rewards = join([rewards for _, rewards, _ in pool])
+    rewards = join([scored.rewards for scored in pool])
     taken = replace(
         rewards,
         total=rewards.total[chosen],
         parts={name: part[chosen] for name, part in rewards.parts.items()},
     )
-    return ([groups[i] for i in chosen.tolist()], taken, total[chosen]), drawn
+    return Scored([groups[i] for i in chosen.tolist()], taken, total[chosen])
 
 
 def join(several: Sequence[Rewards]) -> Rewards:

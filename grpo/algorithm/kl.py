@@ -18,6 +18,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from grpo.shapes import same_shape
+
 MAX_LOG_RATIO = 20.0
 """Differences of log-probabilities are clamped here before exp: e^20 is far outside any clip range, yet finite, so
 that one token gone astray cannot turn a step into inf or NaN."""
@@ -61,6 +63,7 @@ KL_PLACES = ("loss", "reward")
 
 def response_kl(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
     """[B]: k1 summed over a response, which an algorithm with KL in the reward subtracts from it."""
+    same_shape("[B, T]", logprobs=logprobs, ref_logprobs=ref_logprobs, mask=mask)
     return ((logprobs - ref_logprobs) * mask).sum(dim=1)
 
 

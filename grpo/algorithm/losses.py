@@ -1,4 +1,4 @@
-"""The policy-gradient loss per token: ratio, surrogate, importance correction, KL and entropy.
+"""The policy-gradient loss of a token: ratio, surrogate, importance correction, KL and entropy, as a row says.
 
 B sequences, T token positions (already shifted). Pure functions on tensors; aggregations.py turns tokens into a number.
 """
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from grpo.algorithm.kl import KL_ESTIMATORS, MAX_LOG_RATIO, k3
+from grpo.algorithm.table import Algorithm
+from grpo.shapes import is_mask, same_shape
 
 # Ratio: the policy's probability over that of the policy that sampled [B, T] ------------------------------------
 
@@ -39,18 +41,6 @@ RATIOS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"token": token_
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """Limits of the ratio."""
-
-    low: float
-    """The ratio is clipped below at 1 - low ..."""
-    high: float
-    """... and above at 1 + high."""
-    cap: float | None = None
-    """CISPO's limit: absolute, not relative to 1."""
-
-
-@dataclass(frozen=True)
 class Surrogate:
     """[B, T] each; the two masks are of tokens whose gradient was cut (or, for CISPO, limited) on that side."""
 
@@ -59,19 +49,19 @@ class Surrogate:
     clip_high: Tensor
 
 
-def naive(logprobs: Tensor, ratio: Tensor, advantage: Tensor, bounds: Bounds) -> Surrogate:
+def naive(logprobs: Tensor, ratio: Tensor, advantage: Tensor, row: Algorithm) -> Surrogate:
     """-A l: REINFORCE, right only for the policy that sampled (CS336 lecture 17, `naive`)."""
     return _unclipped(-advantage * logprobs)
 
 
-def unclipped(logprobs: Tensor, ratio: Tensor, advantage: Tensor, bounds: Bounds) -> Surrogate:
+def unclipped(logprobs: Tensor, ratio: Tensor, advantage: Tensor, row: Algorithm) -> Surrogate:
     """-ratio A (CS336 lecture 17, `unclipped`, with the ratio as exp of the difference)."""
     return _unclipped(-ratio * advantage)
 
 
-def clipped(logprobs: Tensor, ratio: Tensor, advantage: Tensor, bounds: Bounds) -> Surrogate:
-    """-min(ratio A, clip(ratio, 1 - low, 1 + high) A): PPO and GRPO (arXiv 1707.06347, eq. 7; 2402.03300, eq. 3)."""
-    low, high = 1 - bounds.low, 1 + bounds.high
+def clipped(logprobs: Tensor, ratio: Tensor, advantage: Tensor, row: Algorithm) -> Surrogate:
+    """-min(ratio A, clip(ratio, 1 - clip_low, 1 + clip_high) A): PPO (arXiv 1707.06347), GRPO (2402.03300, eq. 3)."""
+    low, high = 1 - row.clip_low, 1 + row.clip_high
     return Surrogate(
         loss=-torch.minimum(ratio * advantage, ratio.clamp(low, high) * advantage),
         clip_low=(ratio < low) & (advantage < 0),
@@ -79,10 +69,10 @@ def clipped(logprobs: Tensor, ratio: Tensor, advantage: Tensor, bounds: Bounds) 
     )
 
 
-def cispo(logprobs: Tensor, ratio: Tensor, advantage: Tensor, bounds: Bounds) -> Surrogate:
-    """-sg(min(ratio, cap)) A l: no token loses its gradient (MiniMax-M1, arXiv 2506.13585, eq. 4)."""
-    weight = ratio.detach().clamp(max=bounds.cap)
-    above = ratio > bounds.cap
+def cispo(logprobs: Tensor, ratio: Tensor, advantage: Tensor, row: Algorithm) -> Surrogate:
+    """-sg(min(ratio, ratio_cap)) A l: no token loses its gradient (MiniMax-M1, arXiv 2506.13585, eq. 4)."""
+    weight = ratio.detach().clamp(max=row.ratio_cap)
+    above = ratio > row.ratio_cap
     return Surrogate(-weight * advantage * logprobs, torch.zeros_like(above), above)
 
 
@@ -91,7 +81,7 @@ def _unclipped(loss: Tensor) -> Surrogate:
     return Surrogate(loss, nothing, nothing)
 
 
-SURROGATES: dict[str, Callable[[Tensor, Tensor, Tensor, Bounds], Surrogate]] = {
+SURROGATES: dict[str, Callable[[Tensor, Tensor, Tensor, Algorithm], Surrogate]] = {
     "naive": naive,
     "unclipped": unclipped,
     "clipped": clipped,
@@ -103,8 +93,33 @@ SURROGATES: dict[str, Callable[[Tensor, Tensor, Tensor, Bounds], Surrogate]] = {
 
 
 @dataclass(frozen=True)
+class TokenInputs:
+    """What the loss of a token is made of; all [B, T]."""
+
+    logprobs: Tensor
+    """The policy's, differentiable."""
+    old_logprobs: Tensor
+    """Those of the policy that sampled."""
+    advantages: Tensor
+    mask: Tensor
+    """bool: response tokens that are trained on."""
+    sampler_logprobs: Tensor | None = None
+    """The engine's own; None: no importance correction."""
+    ref_logprobs: Tensor | None = None
+    """Those of the frozen reference; needed where the KL has a weight."""
+    entropy: Tensor | None = None
+    """Of the policy's distribution at each position; needed where the entropy has a weight."""
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError naming the argument of another shape, or a mask that is not bool."""
+        is_mask("mask", self.mask)
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        same_shape("[B, T]", **given)
+
+
+@dataclass(frozen=True)
 class TokenLoss:
-    """A per-token loss [B, T] and what was measured on the way, all detached but the loss."""
+    """A loss a token, [B, T], and what was measured on the way, all detached but the loss."""
 
     loss: Tensor
     """surrogate * importance + kl_coef * KL - entropy_coef * entropy."""
@@ -118,50 +133,41 @@ class TokenLoss:
     """The truncated importance weight min(exp(l_old - l_sampler), cap), or 1."""
 
 
-def policy_token_loss(
-    logprobs: Tensor,
-    old_logprobs: Tensor,
-    advantages: Tensor,
-    mask: Tensor,
-    bounds: Bounds,
-    *,
-    ratio: str = "token",
-    surrogate: str = "clipped",
-    sampler_logprobs: Tensor | None = None,
-    importance_cap: float | None = None,
-    ref_logprobs: Tensor | None = None,
-    kl_coef: float = 0.0,
-    kl_estimator: str = "k3",
-    entropy: Tensor | None = None,
-    entropy_coef: float = 0.0,
-) -> TokenLoss:
-    """The loss of every token, from its ingredients by name.
+def policy_token_loss(inputs: TokenInputs, row: Algorithm) -> TokenLoss:
+    """The loss of every token, from the ingredients that a row of the table names.
 
     The importance weight corrects for a sampler whose log-probabilities are not exactly the trainer's ("truncated
     importance sampling"): detached, capped, and applied to the policy term but not to the KL.
 
-    Shapes: log-probabilities, mask and entropy [B, T]; advantages [B]. `kl_coef` > 0 needs `ref_logprobs`.
+    Raises: ValueError where the KL or the entropy has a weight, and what it is computed from is missing.
     """
-    if logprobs.ndim != 2 or advantages.shape != logprobs.shape[:1] or mask.shape != logprobs.shape:
-        raise ValueError(f"want logprobs and mask [B, T], advantages [B]; got {logprobs.shape}, {advantages.shape}")
-    if kl_coef and ref_logprobs is None:
+    kl_coef = row.kl_coef if row.kl_in == "loss" else 0.0
+    if kl_coef and inputs.ref_logprobs is None:
         raise ValueError("a KL term needs the reference's log-probabilities")
-    ratios = RATIOS[ratio](logprobs, old_logprobs, mask)
-    policy = SURROGATES[surrogate](logprobs, ratios, advantages[:, None], bounds)
-    importance = torch.ones_like(ratios)
-    if importance_cap is not None and sampler_logprobs is not None:
-        gap = (old_logprobs - sampler_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-        importance = torch.exp(gap).clamp(max=importance_cap).detach()
+    if row.entropy_coef and inputs.entropy is None:
+        raise ValueError("an entropy bonus needs the entropies")
+    logprobs, old_logprobs, mask = inputs.logprobs, inputs.old_logprobs, inputs.mask
+    ratio = RATIOS[row.ratio](logprobs, old_logprobs, mask)
+    policy = SURROGATES[row.surrogate](logprobs, ratio, inputs.advantages, row)
+    importance = importance_weight(inputs, row)
     loss = policy.loss * importance
     if kl_coef:
         token = token_ratio(logprobs, old_logprobs, mask)
-        loss = loss + kl_coef * KL_ESTIMATORS[kl_estimator](logprobs, ref_logprobs, token)
-    if entropy_coef:
-        loss = loss - entropy_coef * entropy
+        loss = loss + kl_coef * KL_ESTIMATORS[row.kl_estimator](logprobs, inputs.ref_logprobs, token)
+    if row.entropy_coef:
+        loss = loss - row.entropy_coef * inputs.entropy
     return TokenLoss(
         loss=loss,
         clip_low=policy.clip_low,
         clip_high=policy.clip_high,
-        kl=None if ref_logprobs is None else k3(logprobs, ref_logprobs).detach(),
+        kl=None if inputs.ref_logprobs is None else k3(logprobs, inputs.ref_logprobs).detach(),
         importance=importance,
     )
+
+
+def importance_weight(inputs: TokenInputs, row: Algorithm) -> Tensor:
+    """[B, T]: min(exp(l_old - l_sampler), cap) where the row corrects for the sampler, else 1; detached."""
+    if not row.importance_cap or inputs.sampler_logprobs is None:
+        return torch.ones_like(inputs.logprobs)
+    gap = (inputs.old_logprobs - inputs.sampler_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return torch.exp(gap).clamp(max=row.importance_cap).detach()

@@ -57,15 +57,15 @@ ALGORITHMS: dict[str, Algorithm] = {
     "rloo": Algorithm(advantage="leave_one_out", aggregation="constant", surrogate="unclipped"),
     # DeepSeekMath (arXiv 2402.03300), section 4.1.2 and eq. 3-4; beta 0.04 from section 4.2. Departures: the paper
     # does not name its std's ddof or eps (here 1 and 1e-4, as TRL); truncated responses score 0.
-    "grpo": Algorithm(advantage="group_normalised", aggregation="sequence_mean", kl_coef=0.04),
+    "grpo": Algorithm(advantage="group_normalized", aggregation="sequence_mean", kl_coef=0.04),
     # Understanding R1-Zero-Like Training (arXiv 2503.20783), section 3.2: no std, and a constant instead of |o|;
     # both halves, or it is not Dr. GRPO. beta 0 as in the paper's experiments; C is --loss-constant.
-    "dr_grpo": Algorithm(advantage="centred", aggregation="constant"),
+    "dr_grpo": Algorithm(advantage="centered", aggregation="constant"),
     # DAPO (arXiv 2503.14476): clip-higher (section 3.1), dynamic sampling (3.2), token mean (3.3), soft overlong
     # penalty (3.4, eq. 13), no KL (2.3). Departures: dynamic sampling is bounded, so that a batch that cannot be filled
     # is completed with groups that teach nothing; the penalty's buffer is a fifth of the budget, as 4,096 of 20,480.
     "dapo": Algorithm(
-        advantage="group_normalised",
+        advantage="group_normalized",
         aggregation="token_mean",
         clip_high=0.28,
         truncated="keep",
@@ -74,14 +74,14 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     # GSPO (arXiv 2507.18071), eq. 5 and 7; clip range from section 5.1; KL 0 as in the authors' release.
     "gspo": Algorithm(
-        advantage="group_normalised", aggregation="sequence_mean", ratio="sequence", clip_low=3e-4, clip_high=4e-4
+        advantage="group_normalized", aggregation="sequence_mean", ratio="sequence", clip_low=3e-4, clip_high=4e-4
     ),
     # MiniMax-M1 (arXiv 2506.13585), eq. 4-5, without KL. Departure: the paper does not give its cap; 5.0 is that of
     # ScaleRL (arXiv 2510.13786) and of TRL.
-    "cispo": Algorithm(advantage="group_normalised", aggregation="token_mean", surrogate="cispo", ratio_cap=5.0),
+    "cispo": Algorithm(advantage="group_normalized", aggregation="token_mean", surrogate="cispo", ratio_cap=5.0),
     # REINFORCE++ with baseline (arXiv 2501.03262), the variant for several responses a problem: group mean, deviation
     # of the whole batch, k2 as a loss. Departure: the KL's weight is not fixed by the method; 1e-3 here.
-    "reinforce_pp": Algorithm(advantage="batch_normalised", aggregation="token_mean", kl_coef=1e-3, kl_estimator="k2"),
+    "reinforce_pp": Algorithm(advantage="batch_normalized", aggregation="token_mean", kl_coef=1e-3, kl_estimator="k2"),
 }
 
 TRUNCATED = ("zero", "mask", "keep")

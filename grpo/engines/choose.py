@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grpo.engines.protocol import Engine
@@ -48,43 +48,49 @@ def end_of_sequence_ids(tokenizer: PreTrainedTokenizerBase, *model_configs) -> t
     return tuple(sorted(found))
 
 
+@dataclass(frozen=True)
+class EngineSettings:
+    """What an engine is made with, whatever it is."""
+
+    max_prompt_tokens: int
+    max_response_tokens: int
+    sequences: int
+    """Responses that are generated at the same time."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a response."""
+    memory_fraction: float = 0.4
+    """Share of the GPU's memory that vllm takes while it generates."""
+    kv_cache_gib: float = 0.5
+    """vllm's KV cache on a CPU."""
+    trust_remote_code: bool = False
+
+
 def make_engine(
-    name: str,
-    *,
-    model: str,
-    policy: Policy | None,
-    tokenizer: PreTrainedTokenizerBase,
-    stop: Sequence[str],
-    max_prompt_tokens: int,
-    max_response_tokens: int,
-    sequences: int,
-    memory_fraction: float,
-    kv_cache_gib: float,
-    trust_remote_code: bool,
+    name: str, model: str, tokenizer: PreTrainedTokenizerBase, settings: EngineSettings, policy: Policy | None = None
 ) -> Engine:
-    """The engine called `name` ("vllm" or "hf"), ready to generate from `model`'s weights; see config.py for values.
+    """The engine called `name` ("vllm" or "hf"), ready to generate from `model`'s weights.
 
     policy: the one that trains, with which vllm shares the device; hf generates with it. Without one, vllm has the
     device for itself, and no second copy of the weights is loaded. Raises: ValueError for hf without a policy.
     """
-    ends = end_of_sequence_ids(tokenizer, *model_configs(model, trust_remote_code=trust_remote_code))
+    ends = end_of_sequence_ids(tokenizer, *model_configs(model, trust_remote_code=settings.trust_remote_code))
     if name == "hf":
         from grpo.engines.hf_engine import HFEngine
 
         if policy is None:
             raise ValueError("the hf engine generates with a policy's model, and was given none")
-        return HFEngine(policy, tokenizer, end_ids=ends, stop=stop, max_sequences=sequences)
+        return HFEngine(policy, tokenizer, end_ids=ends, stop=settings.stop, max_sequences=settings.sequences)
     from grpo.engines.vllm_engine import VLLMEngine
 
     return VLLMEngine(
         model,
         tokenizer,
         end_ids=ends,
-        stop=stop,
-        max_tokens=max_prompt_tokens + max_response_tokens,
-        max_sequences=sequences,
-        memory_fraction=memory_fraction,
-        kv_cache_gib=kv_cache_gib,
+        stop=settings.stop,
+        max_tokens=settings.max_prompt_tokens + settings.max_response_tokens,
+        max_sequences=settings.sequences,
+        memory_fraction=settings.memory_fraction,
+        kv_cache_gib=settings.kv_cache_gib,
         shares_device=policy is not None,
-        trust_remote_code=trust_remote_code,
+        trust_remote_code=settings.trust_remote_code,
     )

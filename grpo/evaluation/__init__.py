@@ -19,6 +19,7 @@ from grpo.errors import UserError
 from grpo.evaluation.intervals import Difference, Estimate, maj_at_k, mean_interval, paired_difference, pass_at_k
 from grpo.evaluation.results import ProblemResult, ResponseResult
 from grpo.logs.metrics import Metrics
+from grpo.outcomes import passes
 from grpo.records import Problem, Rollout
 from grpo.verifiers.verify import Verifiers
 
@@ -58,7 +59,7 @@ def evaluate(
             judged.append(
                 ResponseResult(
                     text=rollout.text,
-                    correct=(said[judge].reward or 0.0) >= 1.0 and not rollout.truncated,
+                    correct=passes(said[judge].reward, rollout.truncated),
                     rewards={name: outcome.reward for name, outcome in said.items()},
                     tokens=len(rollout.tokens),
                     truncated=rollout.truncated,

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from grpo.config import EMBEDDED_MODEL, PRESETS
 from grpo.errors import UserError
+from grpo.flags import DataFlags, EngineFlags, VerifierFlags, check_choices, check_device, flag, require
 from grpo.model.pretrained import load_config, load_tokenizer, position_limit
 
 
-@dataclass(frozen=True)
-class Options:
-    """Accuracy of models on held-out problems. With no flag: the embedded tiny model on its own task, on a CPU."""
+@dataclass(frozen=True, kw_only=True)
+class SubjectFlags:
+    """What is evaluated, on what."""
 
-    # What is evaluated, on what
     model: tuple[str, ...] | None = None
     """Models, folders or hub names; the others are compared with the first; unset: the embedded tiny model."""
     data: tuple[str, ...] | None = None
     """Data sets, as --data of grpo.train; their test splits; unset: arithmetic (embedded) or math500."""
-    data_dir: Path | None = None
-    """Folder of .jsonl files from which the sets of data/ are read instead of the hub; unset: the hub."""
-    problem_column: str = "problem"
-    """Column of the data that holds the problem."""
-    answer_column: str = "answer"
-    """Column of the data that holds the gold answer."""
     problems: int | None = None
     """The first so many problems of each set; unset: 256 (embedded) or all."""
     template: tuple[str, ...] = ("auto",)
@@ -39,7 +30,12 @@ class Options:
     """Verifiers for all sets, the first of which says what is correct; unset: those of each set."""
     results: tuple[Path, ...] | None = None
     """Result files to compare, the others with the first, instead of generating: runs/NAME/evaluations/*.jsonl."""
-    # How responses are drawn, and what is made of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingFlags:
+    """How responses are drawn, and what is made of them."""
+
     responses: int = 8
     """Sampled responses to each problem; 0: only greedy ones."""
     temperature: float = 1.0
@@ -52,51 +48,46 @@ class Options:
     """Longer prompts are left out and counted; unset: 32 (embedded) or at most 1024, as the models' positions allow."""
     max_response_tokens: int | None = None
     """Generation budget of a response; unset: 96 (embedded) or at most 3000, as the models' positions allow."""
-    stop: tuple[str, ...] = ()
-    """Texts that end a response, as in '</answer>' for the r1 template; kept in the response."""
     seed: int = 0
     """Seed of the sampling."""
     chunk_problems: int = 64
     """Problems generated together and then written: what an interrupted command has to do again, at most."""
-    # Engine and verifiers
-    engine: str = "auto"
-    """Sampler: vllm, hf (transformers), auto (vllm where installed, and says so)."""
-    memory_fraction: float = 0.85
-    """Share of the GPU's memory that vLLM takes."""
-    kv_cache_gib: float = 0.5
-    """vLLM's KV cache on a CPU, GiB."""
-    device: str = "auto"
-    """Where --engine hf computes: auto, cpu, cuda."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with a model. Off unless you trust its author."""
-    verifier_workers: int = 2
-    """Processes that run verifiers."""
-    verifier_time_limit: float = 5.0
-    """Seconds a verifier call may take before its process is killed and the response counts as wrong."""
-    verifier_memory_limit: int = 1024
-    """MiB a verifier process may take."""
-    verifier_max_failures: float = 0.5
-    """Share of a chunk's calls of one verifier that may fail before the command stops."""
-    # Where it is written
     out: Path | None = None
     """Folder for results and report; the same again resumes; unset: evaluations/TIME, or none with --results."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options(VerifierFlags, EngineFlags, DecodingFlags, DataFlags, SubjectFlags):  # --help lists the last group first
+    """Accuracy of models on held-out problems. With no flag: the embedded tiny model on its own task, on a CPU."""
+
+    memory_fraction: float = 0.85
+    """Share of the GPU's memory that vLLM takes: more than in training, where the card is shared."""
+
+
+RULES = {
+    "must be more than 0": (
+        "chunk_problems",
+        "temperature",
+        "verifier_workers",
+        "verifier_time_limit",
+        "kv_cache_gib",
+        "problems",
+        "max_prompt_tokens",
+        "max_response_tokens",
+    ),
+    "must not be negative": ("responses", "verifier_memory_limit"),
+    "is a share: more than 0, at most 1": ("memory_fraction", "verifier_max_failures"),
+}
+"""Rule -> the flags that keep it."""
+
+
 def resolve(options: Options) -> Options:
     """Fill what is unset but `engine`, and check all but data and models. Raises: UserError."""
-    for name in ("chunk_problems", "temperature", "verifier_workers", "verifier_time_limit", "kv_cache_gib"):
-        _require(name, getattr(options, name), lambda value: value > 0, "must be more than 0")
-    for name in ("problems", "max_prompt_tokens", "max_response_tokens"):
-        _require(name, getattr(options, name), lambda value: value is None or value > 0, "must be more than 0")
-    for name in ("responses", "verifier_memory_limit"):
-        _require(name, getattr(options, name), lambda value: value >= 0, "must not be negative")
-    for name in ("memory_fraction", "verifier_max_failures"):
-        _require(name, getattr(options, name), lambda value: 0 < value <= 1, "is a share: more than 0, at most 1")
+    check_choices(options)
+    for rule, names in RULES.items():
+        require(options, names, rule)
     _refuse_empty(options, "model", "data", "template", "reward", "k")
-    if options.device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {options.device} does not exist. --device takes: auto, cpu, cuda.")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda, but torch sees no CUDA device here. Use --device cpu, or leave it at auto.")
+    check_device(options.device)
     if options.device != "auto" and options.engine != "hf":
         raise UserError(
             f"--device {options.device} has no meaning for vllm, which has its own. Give --engine hf with it."
@@ -140,7 +131,7 @@ def refuse_with_results(options: Options) -> None:
     for field in fields(Options):
         if field.name not in ("results", "out", "k") and getattr(options, field.name) != field.default:
             raise UserError(
-                f"--{field.name.replace('_', '-')} has no meaning beside --results, which reads what was generated "
+                f"{flag(field.name)} has no meaning beside --results, which reads what was generated "
                 "before. Leave one of them out."
             )
 
@@ -154,8 +145,3 @@ def _refuse_empty(options: Options, *names: str) -> None:
     for name in names:
         if getattr(options, name) == ():
             raise UserError(f"--{name} is given without a value. Give it one, or leave it out.")
-
-
-def _require(name: str, value: Any, holds: Callable[[Any], bool], rule: str) -> None:
-    if not holds(value):
-        raise UserError(f"--{name.replace('_', '-')} {value} {rule}.")

@@ -21,6 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from grpo.algorithm.credit import Credit
 from grpo.errors import UserError
 from grpo.logs.metrics import Metrics
 from grpo.logs.wandb_run import WandbRun, resolve_wandb_mode
@@ -157,7 +158,7 @@ def summary(folder: Path) -> str:
 
 
 def whole_samples(
-    step: int, groups: Sequence[Group], rewards: Rewards, total, advantages, count: int
+    step: int, groups: Sequence[Group], rewards: Rewards, credited: Credit, count: int
 ) -> list[dict[str, Any]]:
     """The first response of the step's first `count` problems, with all that was said of it."""
     samples = []
@@ -169,8 +170,8 @@ def whole_samples(
                 "step": step,
                 "prompt": group.problem.prompt,
                 "response": rollout.text,
-                "reward": total[p, 0].item(),
-                "advantage": advantages[p, 0].item(),
+                "reward": credited.rewards[p, 0].item(),
+                "advantage": credited.of_responses[p, 0].item(),
                 "truncated": rollout.truncated,
                 "verifiers": {name: _number(part[p, 0].item()) for name, part in rewards.parts.items()},
                 "columns": columns,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from grpo.algorithm.advantages import equal_rewards
+from grpo.outcomes import correct, lengths, truncated
 from grpo.records import Group, Rewards
 
 Metrics = dict[str, float | None]
@@ -72,25 +73,9 @@ METRICS: dict[str, str] = {
 """Every key of metrics.jsonl and wandb, in one sentence each; the README's table is this one."""
 
 
-def correct(rewards: Rewards) -> Tensor:
-    """[P, G] bool: full marks (1 or more) from the first verifier, whatever formats and penalties add to the total."""
-    first = next(iter(rewards.parts.values()))
-    return first.nan_to_num(0.0) >= 1.0
-
-
-def truncated(groups: Sequence[Group]) -> Tensor:
-    """[P, G] bool: responses cut at the token limit."""
-    return torch.tensor([[rollout.truncated for rollout in group.rollouts] for group in groups])
-
-
-def lengths(groups: Sequence[Group]) -> Tensor:
-    """[P, G] float: response tokens."""
-    return torch.tensor([[float(len(rollout.tokens)) for rollout in group.rollouts] for group in groups])
-
-
 def rollout_metrics(groups: Sequence[Group], rewards: Rewards, total: Tensor) -> Metrics:
     """Rewards, lengths and groups; `total` [P, G] is the reward that the advantages were computed from."""
-    right, length = correct(rewards), lengths(groups)
+    is_correct, length = correct(rewards), lengths(groups)
     return {
         "reward/mean": total.mean().item(),
         **{f"reward/{name}": _mean(part[~part.isnan()]) for name, part in rewards.parts.items()},
@@ -100,15 +85,20 @@ def rollout_metrics(groups: Sequence[Group], rewards: Rewards, total: Tensor) ->
         **{f"reward/timeouts/{name}": float(count) for name, count in rewards.timeouts.items() if count},
         "length/mean": length.mean().item(),
         "length/p95": float(np.percentile(length.numpy(), 95)),
-        "length/correct": _mean(length[right]),
-        "length/incorrect": _mean(length[~right]),
+        "length/correct": _mean(length[is_correct]),
+        "length/incorrect": _mean(length[~is_correct]),
         "length/truncated": truncated(groups).float().mean().item(),
         "group/uniform": equal_rewards(total).float().mean().item(),
     }
 
 
 def step_metrics(
-    step: int, groups: Sequence[Group], rewards: Rewards, total: Tensor, updates: Sequence[Metrics], watch: Stopwatch
+    step: int,
+    groups: Sequence[Group],
+    rewards: Rewards,
+    total: Tensor,
+    updates: Sequence[dict[str, float]],
+    watch: Stopwatch,
 ) -> Metrics:
     """A step's row, but for the sync's gap and the evaluation."""
     tokens = lengths(groups).sum().item()
@@ -126,10 +116,10 @@ def step_metrics(
     }
 
 
-def update_metrics(updates: Sequence[Metrics]) -> Metrics:
-    """The mean over a step's updates; the learning rate is the last one's."""
-    means = {name: fmean(update[name] for update in updates) for name in updates[0]}
-    return {"policy/kl": None, **means, "policy/learning_rate": updates[-1]["policy/learning_rate"]}
+def update_metrics(updates: Sequence[dict[str, float]]) -> Metrics:
+    """`policy/...`: the mean over a step's updates; the learning rate is the last one's."""
+    means = {f"policy/{name}": fmean(update[name] for update in updates) for name in updates[0]}
+    return {"policy/kl": None, **means, "policy/learning_rate": updates[-1]["learning_rate"]}
 
 
 def memory_metrics() -> Metrics:
@@ -146,6 +136,10 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
         self.tokens = 0.0
         """Response tokens, those of groups that dynamic sampling drops included."""
+
+    def count(self, groups: Sequence[Group]) -> None:
+        """Add the tokens of the groups that were generated."""
+        self.tokens += lengths(groups).sum().item()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:

@@ -51,8 +51,8 @@ def optimizer_batches(
 ) -> Iterator[Batch]:
     """Cut a rollout batch into `updates` optimizer batches of equal size, reshuffled for each of `epochs` passes.
 
-    The aggregation weights, `aggregate`: mask [B, T] -> weights [B, T], are computed here, over a whole optimizer
-    batch. A single update takes the batch in order.
+    The token weights, `aggregate`: mask [B, T] -> [B, T], are computed here, over a whole optimizer batch. A single
+    update takes the batch in order.
     """
     generator = torch.Generator().manual_seed(seed)
     if len(batch) % updates:
@@ -60,8 +60,8 @@ def optimizer_batches(
     for _ in range(epochs):
         order = torch.arange(len(batch)) if updates == 1 else torch.randperm(len(batch), generator=generator)
         for rows in order.chunk(updates):
-            part = batch.take(rows)
-            yield replace(part, weights=aggregate(part.mask))
+            optimizer_batch = batch.take(rows)
+            yield replace(optimizer_batch, token_weights=aggregate(optimizer_batch.mask))
 
 
 def micro_batches(batch: Batch, max_tokens: int) -> Iterator[Tensor]:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from grpo.shapes import is_mask, same_shape
+
 MAX_CHUNK_ELEMENTS = 2**25
 """Logits held at once: 128 MiB in float32."""
 
@@ -34,6 +36,8 @@ def token_logprobs(
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, not {temperature}: greedy choice has no log-probability")
+    is_mask("mask", mask)
+    same_shape("[B, T]", inputs=inputs, targets=targets, mask=mask)
     # No attention mask: padding is on the right, where a causal model cannot see it.
     hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
     head = model.get_output_embeddings()
@@ -42,15 +46,15 @@ def token_logprobs(
     rows = max(1, MAX_CHUNK_ELEMENTS // head.weight.shape[0])
     chunks = list(zip(wanted.split(rows), picked.split(rows), strict=True))
     if len(chunks) > 1 and torch.is_grad_enabled():
-        parts = [
+        chunked = [
             checkpoint(_head_logprobs, head, h, t, temperature, softcap, train_entropy, use_reentrant=False)
             for h, t in chunks
         ]
     else:
-        parts = [_head_logprobs(head, h, t, temperature, softcap, train_entropy) for h, t in chunks]
+        chunked = [_head_logprobs(head, h, t, temperature, softcap, train_entropy) for h, t in chunks]
     empty = torch.zeros(mask.shape, dtype=torch.float32, device=inputs.device)
-    logprobs = empty.masked_scatter(mask, torch.cat([part[0] for part in parts]))
-    entropy = empty.masked_scatter(mask, torch.cat([part[1] for part in parts]))
+    logprobs = empty.masked_scatter(mask, torch.cat([logprobs for logprobs, _ in chunked]))
+    entropy = empty.masked_scatter(mask, torch.cat([entropies for _, entropies in chunked]))
     return logprobs, entropy
 
 

@@ -29,6 +29,9 @@ TEMPLATES: dict[str, str] = {
 }
 """Named templates; `chat` is the tokenizer's own chat template, and `auto` is chat where there is one, else plain."""
 
+TEMPLATE_NAMES = ("auto", "chat", *TEMPLATES)
+"""What `--template` accepts."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -85,7 +88,7 @@ def prompt_encoder(tokenizer: PreTrainedTokenizerBase, template: str) -> Callabl
 
         return encode_chat
     if template not in TEMPLATES:
-        raise UserError(f"There is no template '{template}'. There are: auto, chat, {', '.join(TEMPLATES)}.")
+        raise UserError(f"There is no template '{template}'. There are: {', '.join(TEMPLATE_NAMES)}.")
 
     def encode_named(problem):
         text = problem if isinstance(problem, str) else "\n\n".join(message["content"] for message in problem)

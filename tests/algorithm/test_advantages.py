@@ -13,7 +13,7 @@ from grpo.algorithm import advantages
 from grpo.algorithm.advantages import ADVANTAGES, EPSILON, equal_rewards
 
 WITHIN_THE_GROUP = [name for name in ADVANTAGES if name not in ("raw", "max_only")]
-BATCH = ["batch_normalised"]
+BATCH = ["batch_normalized"]
 REWARDS = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]])
 # Group means 1/4 and 1/2. Centred squares: 9/16 + 3/16 = 3/4 and 4/4 = 1. Deviations with ddof 1: sqrt(3/4 / 3) = 1/2,
 # sqrt(1/3), and over the batch of eight, whose centred mean is 0, sqrt(7/4 / 7) = 1/2. With ddof 0: others.
@@ -21,10 +21,10 @@ HALF, THIRD = 0.5 + EPSILON, math.sqrt(1 / 3) + EPSILON
 BY_HAND = {
     "raw": [[1, 0, 0, 0], [1, 1, 0, 0]],
     "max_only": [[1, 0, 0, 0], [1, 1, 0, 0]],
-    "centred": [[0.75, -0.25, -0.25, -0.25], [0.5, 0.5, -0.5, -0.5]],
+    "centered": [[0.75, -0.25, -0.25, -0.25], [0.5, 0.5, -0.5, -0.5]],
     "leave_one_out": [[1, -1 / 3, -1 / 3, -1 / 3], [2 / 3, 2 / 3, -2 / 3, -2 / 3]],
-    "group_normalised": [[0.75 / HALF, *[-0.25 / HALF] * 3], [0.5 / THIRD] * 2 + [-0.5 / THIRD] * 2],
-    "batch_normalised": [[0.75 / HALF, *[-0.25 / HALF] * 3], [0.5 / HALF] * 2 + [-0.5 / HALF] * 2],
+    "group_normalized": [[0.75 / HALF, *[-0.25 / HALF] * 3], [0.5 / THIRD] * 2 + [-0.5 / THIRD] * 2],
+    "batch_normalized": [[0.75 / HALF, *[-0.25 / HALF] * 3], [0.5 / HALF] * 2 + [-0.5 / HALF] * 2],
 }
 
 
@@ -69,7 +69,7 @@ def test_groups_do_not_touch_each_other(name):
 
 
 SHIFT_PASSES_THROUGH, SHIFT_IS_IGNORED = ["raw"], WITHIN_THE_GROUP
-SCALE_PASSES_THROUGH = ["raw", "max_only", "centred", "leave_one_out"]
+SCALE_PASSES_THROUGH = ["raw", "max_only", "centered", "leave_one_out"]
 
 
 @given(

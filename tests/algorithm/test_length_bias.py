@@ -11,7 +11,8 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from grpo.algorithm.aggregations import AGGREGATIONS
-from grpo.algorithm.losses import Bounds, policy_token_loss
+from grpo.algorithm.losses import TokenInputs, policy_token_loss
+from grpo.algorithm.table import ALGORITHMS
 
 LIMIT = 12
 P_RIGHT = 0.4
@@ -34,10 +35,9 @@ def pull_on_length(aggregation: str, *, can_tell: bool) -> tuple[float, float]:
     assert probabilities.sum().item() == pytest.approx(1.0)
     logprobs = torch.nn.utils.rnn.pad_sequence([torch.stack(tokens) for tokens in responses], batch_first=True)
     mask = torch.arange(LIMIT + 1) < torch.tensor([len(tokens) for tokens in responses])[:, None]
-    token = policy_token_loss(
-        logprobs, logprobs.detach(), torch.tensor(advantages, dtype=torch.float64), mask, Bounds(0.2, 0.2)
-    )
-    weights = AGGREGATIONS[aggregation](mask.double(), LIMIT).double() * probabilities[:, None] * len(responses)
+    spread = torch.tensor(advantages, dtype=torch.float64)[:, None] * mask
+    token = policy_token_loss(TokenInputs(logprobs, logprobs.detach(), spread, mask), ALGORITHMS["dr_grpo"])
+    weights = AGGREGATIONS[aggregation](mask, LIMIT).double() * probabilities[:, None] * len(responses)
     (gradient,) = torch.autograd.grad((weights * token.loss).sum(), going_on)
     return -gradient[0].item(), -gradient[-1].item()
 

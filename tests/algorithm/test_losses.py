@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,16 +10,20 @@ import torch
 from grpo.algorithm import losses
 from grpo.algorithm.aggregations import AGGREGATIONS
 from grpo.algorithm.kl import KL_ESTIMATORS
-from grpo.algorithm.losses import RATIOS, SURROGATES, Bounds, policy_token_loss, sequence_ratio, token_ratio
+from grpo.algorithm.losses import RATIOS, SURROGATES, TokenInputs, policy_token_loss, sequence_ratio, token_ratio
+from grpo.algorithm.table import Algorithm
 
-BOUNDS = Bounds(0.2, 0.2, 5.0)
+ROW = Algorithm(advantage="centered", aggregation="constant", importance_cap=0)
 MASK = torch.tensor([[False, True, True, True], [True, False, False, False]])
 
 
-def loss_of(logprobs, old, advantages, bounds=BOUNDS, mask=None, **kwargs):
+def loss_of(logprobs, old, advantages, mask=None, row=ROW, sampler=None, reference=None, entropy=None, **cells):
+    """The loss of a row with some cells changed; `advantages` are of responses, [B]."""
     logprobs, old, advantages = (torch.as_tensor(x, dtype=torch.float64) for x in (logprobs, old, advantages))
     mask = torch.ones_like(logprobs, dtype=torch.bool) if mask is None else mask
-    return policy_token_loss(logprobs, old, advantages, mask, bounds, **kwargs)
+    spread = advantages[:, None].expand_as(logprobs)
+    inputs = TokenInputs(logprobs, old, spread, mask, sampler, reference, entropy)
+    return policy_token_loss(inputs, replace(row, **cells))
 
 
 def test_worked_examples():
@@ -60,10 +65,10 @@ def test_clip_by_hand():
 
 def test_clip_sides_are_separate():
     up, down = math.log(1.25), math.log(0.75)
-    high = loss_of([[up]], [[0.0]], [1.0], Bounds(0.2, 0.28))
+    high = loss_of([[up]], [[0.0]], [1.0], clip_high=0.28)
     torch.testing.assert_close(high.loss, torch.tensor([[-1.25]], dtype=torch.float64))  # inside 1.28
     assert not high.clip_high.any()
-    low = loss_of([[down]], [[0.0]], [-1.0], Bounds(0.3, 0.2))
+    low = loss_of([[down]], [[0.0]], [-1.0], clip_low=0.3)
     torch.testing.assert_close(low.loss, torch.tensor([[0.75]], dtype=torch.float64))  # inside 0.7
     assert not low.clip_low.any()
 
@@ -119,7 +124,7 @@ def whole(logprobs, off_policy, aggregation, **kwargs):
     """The number that is differentiated: every term is there."""
     _, old, reference, sampler = off_policy
     token = loss_of(
-        logprobs, old, [0.8, -1.1], mask=MASK, sampler_logprobs=sampler, importance_cap=2.0, ref_logprobs=reference,
+        logprobs, old, [0.8, -1.1], mask=MASK, sampler=sampler, importance_cap=2.0, reference=reference,
         kl_coef=0.3, entropy=logprobs.square(), entropy_coef=0.2, **kwargs,
     )  # fmt: skip
     return (AGGREGATIONS[aggregation](MASK, 10).double() * token.loss).sum()
@@ -140,8 +145,8 @@ def test_cispos_gradient_is_that_of_a_fixed_weight(off_policy, ratio):
     new, old, _, sampler = off_policy
     logprobs = new.clone().requires_grad_()
     token = loss_of(
-        logprobs, old, [0.8, -1.1], Bounds(0.2, 0.2, 1.1), mask=MASK, sampler_logprobs=sampler, importance_cap=2.0,
-        ratio=ratio, surrogate="cispo",
+        logprobs, old, [0.8, -1.1], mask=MASK, sampler=sampler, importance_cap=2.0, ratio_cap=1.1, ratio=ratio,
+        surrogate="cispo",
     )  # fmt: skip
     (found,) = torch.autograd.grad((token.loss * MASK).sum(), logprobs)
     weight = RATIOS[ratio](new, old, MASK).clamp(max=1.1) * torch.exp(old - sampler).clamp(max=2.0)
@@ -153,10 +158,9 @@ def test_cispos_gradient_is_that_of_a_fixed_weight(off_policy, ratio):
 @pytest.mark.parametrize("ratio,surrogate", [(r, s) for r in RATIOS for s in SURROGATES])
 def test_extreme_ratios_stay_finite(extreme, advantage, ratio, surrogate):
     logprobs = torch.tensor([[extreme]], requires_grad=True)
-    token = policy_token_loss(
-        logprobs, torch.zeros(1, 1), torch.tensor([advantage]), torch.ones(1, 1, dtype=torch.bool), BOUNDS,
-        sampler_logprobs=torch.full((1, 1), -extreme), importance_cap=2.0, ref_logprobs=torch.zeros(1, 1),
-        kl_coef=0.1, kl_estimator="k3_ratio", ratio=ratio, surrogate=surrogate,
+    token = loss_of(
+        logprobs, torch.zeros(1, 1), [advantage], sampler=torch.full((1, 1), -extreme), importance_cap=2.0,
+        reference=torch.zeros(1, 1), kl_coef=0.1, kl_estimator="k3_ratio", ratio=ratio, surrogate=surrogate,
     )  # fmt: skip
     token.loss.sum().backward()
     assert torch.isfinite(token.loss).all() and torch.isfinite(logprobs.grad).all()
@@ -170,7 +174,7 @@ def test_importance_weight_by_hand():
     old = [[0.0, 0.0]]
     sampler = torch.tensor([[-math.log(1.5), -math.log(3.0)]], dtype=torch.float64)
     reference = torch.tensor([[1.0, 1.0]], dtype=torch.float64)
-    token = loss_of(old, old, [1.0], sampler_logprobs=sampler, importance_cap=2.0, ref_logprobs=reference, kl_coef=0.5)
+    token = loss_of(old, old, [1.0], sampler=sampler, importance_cap=2.0, reference=reference, kl_coef=0.5)
     kl = math.exp(1.0) - 1 - 1.0  # k3 at d = -1
     torch.testing.assert_close(token.importance, torch.tensor([[1.5, 2.0]], dtype=torch.float64))
     torch.testing.assert_close(token.loss, torch.tensor([[-1.5 + 0.5 * kl, -2.0 + 0.5 * kl]], dtype=torch.float64))
@@ -178,16 +182,14 @@ def test_importance_weight_by_hand():
 
 def test_importance_weight_is_detached():
     logprobs = torch.tensor([[-1.0]], dtype=torch.float64, requires_grad=True)
-    token = loss_of(
-        logprobs, logprobs.detach(), [1.0], sampler_logprobs=torch.tensor([[-1.5]]).double(), importance_cap=2.0
-    )
+    token = loss_of(logprobs, logprobs.detach(), [1.0], sampler=torch.tensor([[-1.5]]).double(), importance_cap=2.0)
     token.loss.sum().backward()
     torch.testing.assert_close(logprobs.grad, torch.tensor([[-math.exp(0.5)]]).double())
     assert not token.importance.requires_grad
 
 
 def test_no_cap_means_no_correction():
-    token = loss_of([[0.0]], [[0.0]], [1.0], sampler_logprobs=torch.tensor([[-5.0]]).double(), importance_cap=None)
+    token = loss_of([[0.0]], [[0.0]], [1.0], sampler=torch.tensor([[-5.0]]).double(), importance_cap=0)
     assert token.loss.item() == -1.0
 
 
@@ -197,7 +199,7 @@ def test_no_cap_means_no_correction():
 def test_kl_is_logged_as_k3_whatever_the_loss_uses():
     for estimator in KL_ESTIMATORS:
         reference = torch.tensor([[-1.5]]).double()
-        token = loss_of([[-1.0]], [[-1.0]], [0.0], ref_logprobs=reference, kl_coef=0.1, kl_estimator=estimator)
+        token = loss_of([[-1.0]], [[-1.0]], [0.0], reference=reference, kl_coef=0.1, kl_estimator=estimator)
         assert token.kl.item() == pytest.approx(math.exp(-0.5) - 1 + 0.5)
         assert not token.kl.requires_grad
 
@@ -212,6 +214,19 @@ def test_a_kl_term_without_reference_is_refused():
         loss_of([[0.0]], [[0.0]], [1.0], kl_coef=0.1)
 
 
-def test_wrong_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"\[B, T\]"):
-        loss_of(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2, 3))
+@pytest.mark.parametrize("name", ["old_logprobs", "advantages", "sampler_logprobs", "ref_logprobs", "entropy"])
+def test_a_wrong_shape_is_refused_by_name(name):
+    """[B, 1] would broadcast, and [B] would not; both are named."""
+    right = dict.fromkeys(["logprobs", "old_logprobs", "advantages", "entropy", "ref_logprobs"], torch.zeros(2, 3))
+    right |= {"sampler_logprobs": torch.zeros(2, 3), "mask": torch.ones(2, 3, dtype=torch.bool)}
+    TokenInputs(**right)
+    for wrong in (torch.zeros(2, 1), torch.zeros(2), torch.zeros(3, 2)):
+        with pytest.raises(ValueError, match=rf"{name} must be \[B, T\] = \[2, 3\], as logprobs is"):
+            TokenInputs(**right | {name: wrong})
+    with pytest.raises(ValueError, match=r"mask must be a bool tensor \[B, T\], not torch.float32"):
+        TokenInputs(**right | {"mask": torch.ones(2, 3)})
+
+
+def test_an_entropy_bonus_without_entropies_is_refused():
+    with pytest.raises(ValueError, match="entropies"):
+        loss_of([[0.0]], [[0.0]], [1.0], entropy_coef=0.1)

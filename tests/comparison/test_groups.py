@@ -8,7 +8,7 @@ from grpo.comparison.groups import group_runs, show_setting
 from grpo.errors import UserError
 
 ROWS = [row(1, 0, (1, 1), (1, 1))]
-DR = {"algo": "dr_grpo", "advantage": "centred", "aggregation": "constant", "kl_coef": 0.0}
+DR = {"algo": "dr_grpo", "advantage": "centered", "aggregation": "constant", "kl_coef": 0.0}
 
 
 def grouped(tmp_path, *configs, labels=()):

@@ -116,11 +116,11 @@ def test_responses_of_three_steps_are_shown(tmp_path):
 
 def test_settings_are_the_configured_values(tmp_path):
     """Of grpo and dr_grpo: the row's name and every cell in which the rows differ."""
-    dr = {"algo": "dr_grpo", "advantage": "centred", "aggregation": "constant", "kl_coef": 0.0, "seed": 5}
+    dr = {"algo": "dr_grpo", "advantage": "centered", "aggregation": "constant", "kl_coef": 0.0, "seed": 5}
     runs = [make_run(tmp_path / name, ramp(20.0), config) for name, config in (("a", {}), ("b", dr))]
     found = Page(page(compare(group_runs(runs), make_view(runs), "t"), PICTURE, ()))
     assert found.cells("differs") == ["grpo", "dr_grpo"]
-    assert found.cells("kl_coef") == ["0.04", "0"] and found.cells("advantage") == ["group_normalised", "centred"]
+    assert found.cells("kl_coef") == ["0.04", "0"] and found.cells("advantage") == ["group_normalized", "centered"]
     assert found.cells("learning_rate") == ["2e-4"] and not found.cells("seed")  # told by the table of runs
 
 

@@ -12,9 +12,9 @@ import pytest
 from conftest import ROOT
 
 from grpo import plugins
-from grpo.config import parse
 from grpo.errors import UserError
 from grpo.problems.rows import check_data_dir, data_rewards, load_rows, read_jsonl
+from grpo.resolve import parse
 from grpo.setup import load_data
 from grpo.verifiers.check import main as check_verifiers
 

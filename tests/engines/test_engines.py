@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import END, OTHER_END, ROOT, make_policy
 
-from grpo.engines.choose import choose_engine, end_of_sequence_ids, make_engine
+from grpo.engines.choose import EngineSettings, choose_engine, end_of_sequence_ids, make_engine
 from grpo.engines.hf_engine import HFEngine
 from grpo.errors import UserError
 from grpo.model.batching import collate
@@ -201,9 +201,12 @@ def test_every_end_of_sequence_is_found(tokenizer, tied_policy):
     assert end_of_sequence_ids(tokenizer, tied_policy.model.config) == (END, OTHER_END)
 
 
+SETTINGS = EngineSettings(max_prompt_tokens=96, max_response_tokens=96, sequences=16, kv_cache_gib=0.1)
+
+
 def test_without_a_policy_the_hf_engine_has_nothing_to_generate_with(tied_folder, tokenizer):
     with pytest.raises(ValueError, match="was given none"):
-        make_engine("hf", **settings_without_policy(tied_folder, tokenizer))
+        make_engine("hf", str(tied_folder), tokenizer, SETTINGS)
 
 
 def test_without_a_policy_vllm_reads_the_folder(tied_folder):
@@ -214,7 +217,7 @@ def test_without_a_policy_vllm_reads_the_folder(tied_folder):
         "from transformers import AutoTokenizer\n"
         "from test_engines import *\n"
         "folder = sys.argv[1]\n"
-        "engine = make_engine('vllm', **settings_without_policy(folder, AutoTokenizer.from_pretrained(folder)))\n"
+        "engine = make_engine('vllm', folder, AutoTokenizer.from_pretrained(folder), SETTINGS)\n"
         "assert engine.end_ids == [END, OTHER_END] and not engine.sleeps\n"
         "problems = [Problem('x', tuple(range(3, 3 + length)), {}) for length in (5, 60)]\n"
         "assert gap(generate(engine, problems), make_policy(folder), 1.0) < TOLERANCE\n"
@@ -222,13 +225,6 @@ def test_without_a_policy_vllm_reads_the_folder(tied_folder):
     )
     done = subprocess.run([sys.executable, "-c", program, tied_folder], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.endswith("as the policy\n"), done.stderr
-
-
-def settings_without_policy(folder, tokenizer):
-    return dict(
-        model=str(folder), tokenizer=tokenizer, policy=None, stop=(), max_prompt_tokens=96, max_response_tokens=96,
-        sequences=16, memory_fraction=0.4, kv_cache_gib=0.1, trust_remote_code=False,
-    )  # fmt: skip
 
 
 def test_choice_says_why_and_falls_back_only_with_a_word(monkeypatch):

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from grpo.algorithm.credit import Credit
 from grpo.logs.logger import (
     Logger,
     append_json,
@@ -37,7 +38,9 @@ def samples(step=1):
         Problem("1+1=", (1,), {"answer": "2", "problem": "1+1="}),
         (Rollout((1, 2), (0.0, 0.0), r"\boxed{2}", False), Rollout((1,), (0.0,), "?", True)),
     )
-    return whole_samples(step, [group], rewards, rewards.total, torch.tensor([[0.5, -0.5]]), 4)
+    return whole_samples(
+        step, [group], rewards, Credit(rewards.total, torch.tensor([[0.5, -0.5]]), torch.zeros(2, 3)), 4
+    )
 
 
 def read(path):

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from grpo.logs.metrics import METRICS, Stopwatch, correct, rollout_metrics, step_metrics, truncated, update_metrics
+from grpo.logs.metrics import METRICS, Stopwatch, rollout_metrics, step_metrics, update_metrics
+from grpo.outcomes import correct, truncated
 from grpo.records import Group, Problem, Rewards, Rollout
 
 
@@ -60,7 +61,7 @@ def test_truncated():
 
 
 def test_updates_are_averaged_but_for_the_learning_rate():
-    updates = [{"policy/loss": 1.0, "policy/learning_rate": 0.1}, {"policy/loss": 3.0, "policy/learning_rate": 0.2}]
+    updates = [{"loss": 1.0, "learning_rate": 0.1}, {"loss": 3.0, "learning_rate": 0.2}]
     assert update_metrics(updates) == {"policy/kl": None, "policy/loss": 2.0, "policy/learning_rate": 0.2}
 
 
@@ -68,7 +69,7 @@ def test_a_step_adds_up():
     watch = Stopwatch()
     watch.seconds = {"time/generate": 2.0, "time/verify": 0.5, "time/update": 1.0, "time/sync": 0.5}
     watch.tokens = 160.0
-    row = step_metrics(3, GROUPS, REWARDS, REWARDS.total, [{"policy/learning_rate": 0.1}], watch)
+    row = step_metrics(3, GROUPS, REWARDS, REWARDS.total, [{"learning_rate": 0.1}], watch)
     assert row["step"] == 3 and row["time/step"] == 4.0 and row["tokens"] == 100
     assert row["tokens_dropped"] == 60 and row["tokens_per_second"] == 40.0
     explained = set(METRICS)

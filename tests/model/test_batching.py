@@ -43,7 +43,7 @@ def test_collate_written_out():
     assert batch.lengths.tolist() == [3, 4, 1, 3]
     expected = torch.tensor([[0, -0.3, -0.1, 0], [0, -0.4, -0.5, -0.6], [-0.1, 0, 0, 0], [-0.7, -0.8, -0.1, 0]])
     torch.testing.assert_close(batch.sampler_logprobs, expected)
-    assert batch.advantages is None and batch.weights is None
+    assert batch.advantages is None and batch.token_weights is None
 
 
 def test_the_end_of_sequence_is_trained_on_even_where_it_is_the_pad_token():
@@ -77,9 +77,9 @@ def test_weights_are_those_of_the_optimizer_batch_not_of_the_rollout_batch():
     batch = compared()
     for part in optimizer_batches(batch, 2, 1, partial(sequence_mean, constant=0), seed=0):
         # Two sequences a part: each weighs one half, shared by its tokens.
-        torch.testing.assert_close(part.weights.sum(1), torch.tensor([0.5, 0.5]))
+        torch.testing.assert_close(part.token_weights.sum(1), torch.tensor([0.5, 0.5]))
     for part in optimizer_batches(batch, 2, 1, partial(constant_length, constant=8), seed=0):
-        torch.testing.assert_close(part.weights, part.mask.float() / 16)
+        torch.testing.assert_close(part.token_weights, part.mask.float() / 16)
 
 
 def test_shuffles_depend_on_the_seed_alone():

@@ -1,0 +1,82 @@
+"""The objective: a resolved row of the table -> the loss of a micro-batch. Training, replay and the tests use this one.
+
+    objective = Objective(row)                            # a row of table.py, flags applied
+    policy.update(optimizer_batch, objective)             # calls it once a micro-batch
+
+B sequences, T token positions (already shifted).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from grpo.algorithm.losses import TokenInputs, TokenLoss, policy_token_loss
+from grpo.algorithm.table import Algorithm
+from grpo.records import Batch
+
+LossTerm = Callable[[Tensor, Batch], Tensor]
+"""A user's own: (log-probabilities [B, T], the micro-batch) -> [B, T], added to every token's loss."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a micro-batch contributes. Contributions of micro-batches add up to the optimizer batch's."""
+
+    loss: Tensor
+    """Scalar, differentiable."""
+    sums: dict[str, Tensor]
+    """Scalars that are added over the micro-batches ..."""
+    means: dict[str, Tensor]
+    """... and those whose sum is divided by the sum of `count`."""
+    count: Tensor
+    """How many values a mean is over: response tokens."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A pure function of a micro-batch, the policy's log-probabilities and entropies."""
+
+    row: Algorithm
+    """With its KL weight as it is at this step, where that adapts."""
+    loss_term: LossTerm | None = None
+
+    def __call__(self, micro_batch: Batch, logprobs: Tensor, entropy: Tensor) -> Measured:
+        """The weighted sum of token losses, and what was measured over the response tokens."""
+        if micro_batch.old_logprobs is None:  # the policy that samples is the one that is trained: a ratio of 1
+            micro_batch = replace(micro_batch, old_logprobs=logprobs.detach())
+        token = self.token_loss(micro_batch, logprobs, entropy)
+        loss = (micro_batch.token_weights * token.loss).sum()
+        mask, current = micro_batch.mask, logprobs.detach()
+        means = {
+            "entropy": entropy.detach()[mask].sum(),
+            "clip_low": token.clip_low[mask].sum(),
+            "clip_high": token.clip_high[mask].sum(),
+            "importance": token.importance[mask].sum(),
+            "engine_gap": (micro_batch.old_logprobs - micro_batch.sampler_logprobs)[mask].abs().sum(),
+        }
+        if token.kl is not None:
+            means["kl"] = token.kl[mask].sum()
+        # With one update a batch the ratio is 1 and the loss about 0, though its gradient is not; the surrogate moves.
+        surrogate = (micro_batch.token_weights * micro_batch.advantages * current).sum()
+        return Measured(loss, {"loss": loss.detach(), "surrogate": surrogate}, means, mask.sum())
+
+    def token_loss(self, micro_batch: Batch, logprobs: Tensor, entropy: Tensor) -> TokenLoss:
+        """The loss of every token, [B, T], and the user's own term on top. `micro_batch.old_logprobs` must be there."""
+        token = policy_token_loss(
+            TokenInputs(
+                logprobs=logprobs,
+                old_logprobs=micro_batch.old_logprobs,
+                advantages=micro_batch.advantages,
+                mask=micro_batch.mask,
+                sampler_logprobs=micro_batch.sampler_logprobs,
+                ref_logprobs=micro_batch.ref_logprobs,
+                entropy=entropy,
+            ),
+            self.row,
+        )
+        if self.loss_term is None:
+            return token
+        return replace(token, loss=token.loss + self.loss_term(logprobs, micro_batch))

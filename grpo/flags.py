@@ -1,0 +1,118 @@
+"""Flags that several commands have, once: name, type, default, help. A command's flags inherit the groups it shares.
+
+Choices are types, so that `--help` lists them and the command line refuses any other.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from grpo.engines.choose import ENGINES
+from grpo.errors import UserError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+EngineName = Literal[ENGINES]
+DeviceName = Literal[DEVICES]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFlags:
+    """Where rows come from, and what is asked of them."""
+
+    data_dir: Path | None = None
+    """Folder of .jsonl files from which the sets of data/ are read instead of the hub; unset: the hub."""
+    problem_column: str = "problem"
+    """Column of the data that holds the problem."""
+    answer_column: str = "answer"
+    """Column of the data that holds the gold answer."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a response, as in '</answer>' for the r1 template; kept in the response."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineFlags:
+    """What samples responses, and where."""
+
+    engine: EngineName = "auto"
+    """Sampler: vllm, hf (transformers), auto (vllm where installed, and says so)."""
+    memory_fraction: float = 0.4
+    """Share of the GPU's memory that vLLM takes while it generates."""
+    kv_cache_gib: float = 0.5
+    """vLLM's KV cache on a CPU, GiB."""
+    device: DeviceName = "auto"
+    """Where torch computes (vLLM has a place of its own): auto, cpu, cuda."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with a model. Off unless you trust its author."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifierFlags:
+    """Limits on verifiers, which run in processes of their own."""
+
+    verifier_workers: int = 2
+    """Processes that run verifiers."""
+    verifier_time_limit: float = 5.0
+    """Seconds a verifier call may take before its process is killed and the response scores 0."""
+    verifier_memory_limit: int = 1024
+    """MiB a verifier process may take."""
+    verifier_max_failures: float = 0.5
+    """Share of one verifier's calls (of a step, or of a chunk of an evaluation) that may fail before the run stops."""
+
+
+# Checks that every command makes ---------------------------------------------------------------------------------
+
+
+def flag(name: str) -> str:
+    """`kl_coef` -> `--kl-coef`."""
+    return f"--{name.replace('_', '-')}"
+
+
+def check_choices(flags: Any) -> None:
+    """Raises: UserError for a value that is none of the choices; the command line refuses it by itself."""
+    for name, allowed in choices(type(flags)).items():
+        value = getattr(flags, name)
+        if value is not None and value not in allowed:
+            raise UserError(f"{flag(name)} {value} does not exist. {flag(name)} takes: {', '.join(allowed)}.")
+
+
+def choices(command: type) -> dict[str, tuple[str, ...]]:
+    """Flag -> its choices, for those that have some."""
+    found = {}
+    for name, hint in typing.get_type_hints(command).items():
+        for option in (hint, *typing.get_args(hint)):  # `X | None` holds X
+            if typing.get_origin(option) is Literal:
+                found[name] = typing.get_args(option)
+    return found
+
+
+def require(flags: Any, names: Sequence[str], rule: str) -> None:
+    """Every one of the named flags keeps the rule, a key of RULES; what is None is unset.
+
+    Raises: UserError naming flag, value and rule.
+    """
+    holds = RULES[rule]
+    for name in names:
+        value = getattr(flags, name)
+        if value is not None and not holds(value):
+            raise UserError(f"{flag(name)} {value} {rule}.")
+
+
+RULES = {
+    "must be more than 0": lambda value: value > 0,
+    "must not be negative": lambda value: value >= 0,
+    "is a share: more than 0, at most 1": lambda value: 0 < value <= 1,
+    "must be at least 0 and less than 1": lambda value: 0 <= value < 1,
+}
+
+
+def check_device(device: str) -> None:
+    """Raises: UserError for cuda where there is none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda, but torch sees no CUDA device here. Use --device cpu, or leave it at auto.")

@@ -1,0 +1,121 @@
+"""Updates of any module by any objective: micro-batches, accumulation, clipping, schedule, and a guard.
+
+The policy is a learner whose outputs are log-probabilities and entropies (policy.py).
+
+    learner = Learner(module, OptimizerSettings(learning_rate=1e-6), micro_batch_tokens=16384)
+    learner.update(batch, objective)      # one optimizer step on the whole batch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from grpo.algorithm.objective import Measured
+from grpo.model.batching import micro_batches
+from grpo.records import Batch
+
+Objective = Callable[..., Measured]
+"""(micro-batch, *outputs of the learner) -> what it contributes to the loss and the metrics."""
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW, its schedule and the clipping."""
+
+    learning_rate: float = 1e-6
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    """The gradient is scaled down to this norm."""
+    warmup_updates: int = 0
+    """Updates over which the learning rate rises linearly; constant after that."""
+
+
+class Learner:
+    """A module, its optimizer and its schedule. Parameters are kept in float32; on CUDA the forward pass is bfloat16.
+
+    Pure bfloat16 parameters would lose updates: at a learning rate of 1e-6 most steps are smaller than bfloat16's
+    spacing around a weight, and rounding drops them.
+    """
+
+    def __init__(self, model: nn.Module, settings: OptimizerSettings, micro_batch_tokens: int) -> None:
+        self.model = model.eval()  # no dropout: a policy's log-probabilities must be those of the sampler's network
+        self.max_grad_norm = settings.max_grad_norm
+        self.micro_batch_tokens = micro_batch_tokens
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            # One kernel for all tensors. On a CPU it saves nothing at the sizes that train there, and rounds otherwise
+            # than the plain loop that the published results were made with.
+            fused=self.device.type == "cuda",
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda update: min(1.0, (update + 1) / (settings.warmup_updates + 1))
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def outputs(self, micro_batch: Batch) -> tuple[Tensor, ...]:
+        """What the objective is computed from, with its graph: here the module's output on the micro-batch's inputs."""
+        return (self.model(micro_batch.inputs),)
+
+    def update(self, batch: Batch, objective: Objective) -> dict[str, float]:
+        """One optimizer step on a whole optimizer batch. Returns what was measured, the gradient norm before clipping,
+        and the learning rate. Raises: FloatingPointError for a gradient that is not finite; the weights stay."""
+        measured = self.backward(batch, objective)
+        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        learning_rate = self.schedule.get_last_lr()[0]
+        if not torch.isfinite(grad_norm):
+            raise FloatingPointError(
+                f"the gradient is {grad_norm.item()}: the weights are left as they were. Lower --learning-rate, and "
+                "look at the last rows of metrics.jsonl for a loss, KL or gap that ran away."
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        return {**measured, "grad_norm": grad_norm.item(), "learning_rate": learning_rate}
+
+    def backward(self, batch: Batch, objective: Objective) -> dict[str, float]:
+        """Add a whole optimizer batch's gradient to the parameters', accumulated over micro-batches.
+
+        An objective's contributions add up, so the gradient is that of the whole batch, however it is cut. Returns the
+        objective's sums, and its means over the whole batch.
+        """
+        sums: dict[str, float] = {}
+        means: dict[str, float] = {}
+        count = 0.0
+        for micro_batch, _ in on_device(batch, self.micro_batch_tokens, self.device):
+            with autocast(self.device):
+                outputs = self.outputs(micro_batch)
+            found = objective(micro_batch, *outputs)
+            found.loss.backward()
+            values = _numbers([*found.sums.values(), *found.means.values(), found.count])  # one transfer from the card
+            for totals, names in ((sums, found.sums), (means, found.means)):
+                for name in names:
+                    totals[name] = totals.get(name, 0.0) + values.pop(0)
+            count += values.pop(0)
+        return sums | {name: value / max(1.0, count) for name, value in means.items()}
+
+
+def on_device(batch: Batch, max_tokens: int, device: torch.device) -> Iterator[tuple[Batch, Tensor]]:
+    """The micro-batches of a batch, moved to the device one at a time, and the rows of each."""
+    for rows in micro_batches(batch, max_tokens):
+        yield batch.take(rows).to(device), rows
+
+
+def autocast(device: torch.device):
+    """bfloat16 arithmetic on CUDA, where the parameters are float32; nothing on a CPU."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def _numbers(scalars: list[Tensor]) -> list[float]:
+    return torch.stack([scalar.float() for scalar in scalars]).tolist()

@@ -1,0 +1,47 @@
+"""What *correct* and *truncated* mean, once: for training, evaluation, replay and the logs.
+
+P problems a step, G responses a problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from grpo.records import Group, Rewards
+
+FULL_MARKS = 1.0
+"""The reward of the first verifier from which on a response is correct."""
+
+
+def is_correct(reward: float | None) -> bool:
+    """Full marks from the first verifier, whatever formats and penalties add to the total. None ("does not apply") and
+    NaN are not."""
+    return reward is not None and reward >= FULL_MARKS
+
+
+def correct(rewards: Rewards) -> Tensor:
+    """[P, G] bool: full marks from the first verifier."""
+    first = next(iter(rewards.parts.values()))
+    return first.nan_to_num(0.0) >= FULL_MARKS  # `is_correct` of each
+
+
+def passes(reward: float | None, truncated: bool) -> bool:
+    """What an evaluation counts: correct, and not cut at the token limit, whatever the text until there holds.
+
+    Training's `length/correct` and `length/incorrect` ask for the verdict alone: they say what the verifier thinks of
+    responses that grow, cut or not.
+    """
+    return is_correct(reward) and not truncated
+
+
+def truncated(groups: Sequence[Group]) -> Tensor:
+    """[P, G] bool: responses cut at the token limit, as the engine says (`Rollout.truncated`)."""
+    return torch.tensor([[rollout.truncated for rollout in group.rollouts] for group in groups])
+
+
+def lengths(groups: Sequence[Group]) -> Tensor:
+    """[P, G] float: response tokens, the end of sequence included."""
+    return torch.tensor([[float(len(rollout.tokens)) for rollout in group.rollouts] for group in groups])
