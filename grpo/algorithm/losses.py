@@ -20,6 +20,7 @@ from grpo.shapes import is_mask, same_shape
 
 def token_ratio(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Tensor:
     """exp(l - l_old) of each token: a difference of logarithms, not their quotient."""
+    same_shape("[B, T]", logprobs=logprobs, old_logprobs=old_logprobs, mask=mask)
     return torch.exp((logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO))
 
 
@@ -29,6 +30,7 @@ def sequence_ratio(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Tens
     >>> sequence_ratio(torch.tensor([[0.2, 0.4, 9.0]]), torch.zeros(1, 3), torch.tensor([[True, True, False]]))
     tensor([[1.3499, 1.3499, 1.3499]])
     """
+    same_shape("[B, T]", logprobs=logprobs, old_logprobs=old_logprobs, mask=mask)
     lengths = mask.sum(dim=1, keepdim=True).clamp(min=1)
     mean = ((logprobs - old_logprobs) * mask).sum(dim=1, keepdim=True) / lengths
     return torch.exp(mean.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)).expand_as(logprobs)
