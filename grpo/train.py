@@ -64,7 +64,7 @@ def train(config: Config, parts: Parts) -> None:
 
         row = step_metrics(step, groups, rewards, total, updates, watch)
         row |= {"policy/sync_gap": gap, "policy/kl_coef": kl_coef.value, "group/refills": refills}
-        kl_coef.update(row["policy/kl"] or 0.0)
+        kl_coef.update(row["policy/kl"], total.numel())
         row |= held_out_metrics(config, parts, step)
         parts.logger.log(
             row, whole_samples(step, groups, rewards, total, batch.advantages.view_as(total), config.log_samples)
