@@ -81,7 +81,7 @@ def train(config: Config, parts: Parts) -> None:
 
         metrics = step_metrics(step, groups, rewards, credited.rewards, updates, watch)
         metrics |= {"policy/sync_gap": gap, "policy/kl_coef": row.kl_coef, "group/refills": len(pool) - 1}
-        parts.kl_coef.update(metrics["policy/kl"] or 0.0)
+        parts.kl_coef.update(metrics["policy/kl"], len(batch))
         metrics |= held_out_metrics(config, parts, step)
         samples = whole_samples(step, groups, rewards, credited, config.log_samples)
         parts.logger.log(metrics, samples)

@@ -1,14 +1,27 @@
 """KL to the frozen reference: estimators per token, KL in the reward, and a weight that seeks a target.
 
-B sequences, T token positions. With d = l - l_ref, on-policy (tokens drawn from the policy itself), exact expectations:
+B sequences, T token positions. d = l - l_ref, D the sum of d over a response, |o| its tokens, N those of the optimizer
+batch, C the constant. On-policy (one update on responses drawn from the policy itself) the expected gradient is exactly
+that of the following, which tests/algorithm/test_kl_of_sequences.py enumerates.
 
-| as a loss term        | its expected gradient is that of   |
-|-----------------------|------------------------------------|
-| k1 = d                | nothing: it is zero                |
-| k2 = d^2 / 2          | the reverse KL(policy || ref)      |
-| k3 = exp(-d) - 1 + d  | the forward KL(ref || policy)      |
-| k3 times the ratio    | the reverse KL                     |
-| k1 in the reward      | the reverse KL                     |
+| term                  | `constant`                     | `sequence_mean`; `token_mean`               |
+|-----------------------|--------------------------------|---------------------------------------------|
+| k1 = d                | nothing: it is zero            | E[1/|o|]; E[1/N]: no KL, longer responses   |
+| k2 = d^2 / 2          | next-token reverse KL / C      | next-token reverse KL, weighted             |
+| k3 = exp(-d) - 1 + d  | next-token forward KL / C      | next-token forward KL, weighted             |
+| k3 times the ratio    | that of k2, token by token     | that of k2, token by token                  |
+| k1 in the reward      | the sequence's reverse KL / C  | a price: D/|o|; B D/N                       |
+
+- Next-token KL: of policy(.|s) and ref(.|s), added up over the prefixes s that the policy visits, with the visits held
+  fixed. Of the gradient of the sequence's reverse KL that is a part; the rest, that a token decides which prefixes
+  follow, is missing (arXiv 2506.09477). The sequence's forward KL would go by the reference's visits.
+- Weighted: the share of token v in it (for k2: p log(p/q) - p + q, p the policy's and q the reference's probability)
+  weighs E[1/|o|] or E[B/N] once v is taken, held fixed. A token that stops weighs more than one that goes on: no
+  longer the KL, though still nothing where policy and reference agree. At large B `token_mean` comes to what `constant`
+  is with C = E|o|, and k1's pull to longer responses falls as 1/B.
+- Price: the policy gradient of D/|o| with D held fixed, less a baseline over the same |o|; a long response pays less.
+- In the reward, advantages raw and leave_one_out give what the table says, centred (G - 1)/G of it. Over the group's
+  standard deviation it is no KL: only its size beside the spread of the other rewards counts.
 """
 
 from __future__ import annotations
@@ -29,17 +42,19 @@ KLEstimator = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def k1(logprobs: Tensor, ref_logprobs: Tensor, ratio: Tensor) -> Tensor:
-    """d: unbiased as a value, but as a loss term its expected gradient is zero."""
+    """d: unbiased as a value, but no penalty as a loss term. Its gradient is that of log-likelihood, so that the
+    reference drops out: zero in expectation, or a pull to longer responses where the weights depend on the length."""
     return logprobs - ref_logprobs
 
 
 def k2(logprobs: Tensor, ref_logprobs: Tensor, ratio: Tensor) -> Tensor:
-    """d^2 / 2 (Schulman, "Approximating KL divergence")."""
+    """d^2 / 2 (Schulman, "Approximating KL divergence"): on-policy, the next token's reverse KL by its gradient."""
     return (logprobs - ref_logprobs).square() / 2
 
 
 def k3(logprobs: Tensor, ref_logprobs: Tensor, ratio: Tensor | None = None) -> Tensor:
-    """exp(-d) - 1 + d, never negative (arXiv 2402.03300, eq. 4).
+    """exp(-d) - 1 + d, never negative (arXiv 2402.03300, eq. 4): unbiased for the reverse KL as a value, yet on-policy
+    the next token's forward KL by its gradient.
 
     >>> k3(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 0.0]))
     tensor([0.0000, 0.3679])
@@ -50,7 +65,8 @@ def k3(logprobs: Tensor, ref_logprobs: Tensor, ratio: Tensor | None = None) -> T
 
 
 def k3_ratio(logprobs: Tensor, ref_logprobs: Tensor, ratio: Tensor) -> Tensor:
-    """k3 times the ratio, both differentiated: right as a value off-policy too, and of the reverse KL's gradient."""
+    """k3 times the ratio, both differentiated: the next token's reverse KL by value and by gradient, off-policy too
+    (there at the prefixes that the sampling policy visits)."""
     return ratio * k3(logprobs, ref_logprobs)
 
 
@@ -62,26 +78,41 @@ KL_PLACES = ("loss", "reward")
 
 
 def response_kl(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
-    """[B]: k1 summed over a response, which an algorithm with KL in the reward subtracts from it."""
+    """[B]: D, k1 summed over a response, which an algorithm with KL in the reward subtracts from it."""
     same_shape("[B, T]", logprobs=logprobs, ref_logprobs=ref_logprobs, mask=mask)
     return ((logprobs - ref_logprobs) * mask).sum(dim=1)
 
 
-class KLCoefficient:
-    """The weight of the KL: constant, or adapted to a target as in PPO (arXiv 1707.06347, section 4).
+HORIZON = 10_000
+"""Responses over which the weight is adapted, as in TRL, verl and OpenRLHF."""
 
-    Above 1.5 times the target the weight doubles, below the target over 1.5 it halves.
+MAX_ERROR, MAX_GAIN = 0.2, 0.1
+"""The paper's bound of the relative error, and its gain K_beta, here a bound of the gain. So a step changes the weight
+by 2% at most: while the KL is young (it starts at 0) the weight sinks slowly, and no horizon turns it to 0 or below."""
+
+
+class KLCoefficient:
+    """The weight of the KL: constant, or adapted to a target (Ziegler et al., arXiv 1909.08593, section 2.2):
+
+        value *= 1 + clip(measured / target - 1, -0.2, 0.2) * min(responses / horizon, 0.1)
+
+    The paper's gain is 0.1 a step; responses / horizon is that of its code and of its peers (`AdaptiveKLController`).
+
+    >>> weight = KLCoefficient(0.1, target=0.02, horizon=12_800)
+    >>> weight.update(measured=0.0, responses=128)
+    >>> round(weight.value, 6)
+    0.0998
     """
 
-    def __init__(self, value: float, target: float | None = None) -> None:
+    def __init__(self, value: float, target: float | None = None, horizon: int = HORIZON) -> None:
+        """`target` in nats a token, None for a constant weight; `horizon` in responses."""
         self.value = value
         self.target = target
+        self.horizon = horizon
 
-    def update(self, measured: float) -> None:
-        """Adapt to the KL of the step, nats a token."""
-        if self.target is None:
+    def update(self, measured: float | None, responses: int) -> None:
+        """Adapt to the KL of a step, nats a token, measured on so many responses; None: not measured, no change."""
+        if self.target is None or measured is None:
             return
-        if measured > 1.5 * self.target:
-            self.value *= 2
-        elif measured < self.target / 1.5:
-            self.value /= 2
+        error = max(-MAX_ERROR, min(MAX_ERROR, measured / self.target - 1))
+        self.value *= 1 + error * min(MAX_GAIN, responses / self.horizon)
