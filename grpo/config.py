@@ -5,13 +5,16 @@ Precedence: preset (embedded model or real model) < row of algorithm/table.py < 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from grpo.algorithm.importance import IMPORTANCE
 from grpo.algorithm.kl import KL_ESTIMATORS, KL_PLACES
-from grpo.algorithm.losses import RATIOS, SURROGATES
-from grpo.algorithm.table import ALGORITHMS, TRUNCATED, Algorithm
+from grpo.algorithm.kl_weight import HORIZON
+from grpo.algorithm.ratios import RATIOS
+from grpo.algorithm.surrogates import SURROGATES
+from grpo.algorithm.table import ALGORITHMS, TRUNCATED, UNIFORM_GROUPS, Algorithm
 from grpo.flags import DataFlags, EngineFlags, VerifierFlags
 from grpo.logs.wandb_run import WANDB_MODES
 from grpo.model.learner import OptimizerSettings
@@ -23,6 +26,8 @@ RatioName = Literal[tuple(RATIOS)]
 KLEstimatorName = Literal[tuple(KL_ESTIMATORS)]
 KLPlace = Literal[KL_PLACES]
 TruncatedName = Literal[TRUNCATED]
+UniformGroupsName = Literal[UNIFORM_GROUPS]
+ImportanceName = Literal[IMPORTANCE]
 TemplateName = Literal[TEMPLATE_NAMES]
 WandbMode = Literal[WANDB_MODES]
 
@@ -36,6 +41,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         learning_rate=2e-4,
         problems_per_step=16,
         responses_per_problem=8,
+        updates_per_step=1,
         max_prompt_tokens=32,
         max_response_tokens=96,
         micro_batch_tokens=16384,
@@ -43,13 +49,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         eval_problems=256,
         log_kl=True,
     ),
-    # Any other model: the published Dr. GRPO recipe for Qwen2.5-Math-1.5B, at one update a rollout batch.
+    # Any other model: the published Dr. GRPO recipe for Qwen2.5-Math-1.5B, 8 updates of 128 responses.
     "real": dict(
         data="math12k",
         steps=500,
         learning_rate=1e-6,
         problems_per_step=128,
         responses_per_problem=8,
+        updates_per_step=8,
         max_prompt_tokens=1024,
         max_response_tokens=3000,
         micro_batch_tokens=16384,
@@ -84,27 +91,39 @@ class AlgorithmFlags:
     algo: AlgorithmName = "dr_grpo"
     """Row of the algorithm table."""
     advantage: str | None = None
-    """raw, max_only, centered, leave_one_out, group_normalized, batch_normalized, or ./f.py:fn; unset: the row's."""
+    """Rewards [P, G] to advantages: centered and others of algorithm/README.md, or ./f.py:fn; unset: the row's."""
     aggregation: str | None = None
-    """Token losses to one number: sequence_mean, constant, token_mean, or ./f.py:fn; unset: the row's."""
+    """Token losses to one number: sequence_mean, constant, token_mean, prompt_mean, or ./f.py:fn; unset: the row's."""
     surrogate: SurrogateName | None = None
-    """What is minimised per token: naive, unclipped, clipped, cispo; unset: the row's."""
+    """What is minimised per token: naive, unclipped, clipped, cispo, geometric, soft_gate; unset: the row's."""
     ratio: RatioName | None = None
-    """The ratio to the sampling policy: token, sequence; unset: the row's."""
+    """The ratio to the sampling policy: token, sequence (geometric mean), product of the response; unset: the row's."""
     clip_low: float | None = None
-    """The ratio is clipped below at 1 minus this; unset: the row's."""
+    """The ratio is clipped below at 1 minus this (geometric: its logarithm at minus this); unset: the row's."""
     clip_high: float | None = None
-    """The ratio is clipped above at 1 plus this; unset: the row's."""
+    """The ratio is clipped above at 1 plus this (geometric: its logarithm at this); unset: the row's."""
+    dual_clip: float | None = None
+    """Ratio at which a negative advantage's loss stops growing, as 3; for clipped alone; 0: none; unset: the row's."""
     ratio_cap: float | None = None
     """Absolute cap of the ratio, for the surrogate cispo; unset: the row's."""
+    gate_positive: float | None = None
+    """Temperature of the surrogate soft_gate where the advantage is positive; unset: the row's."""
+    gate_negative: float | None = None
+    """Temperature of the surrogate soft_gate elsewhere; unset: the row's."""
     kl_coef: float | None = None
     """Weight of the KL to the frozen reference; unset: the row's."""
     kl_estimator: KLEstimatorName | None = None
-    """In the loss, by gradient: k1 (none), k2 (reverse KL), k3 (forward), k3_ratio (reverse); unset: the row's."""
+    """In the loss: k2, k3_ratio next-token reverse KL, k3 forward; k1 none, only a pull to length; unset: the row's."""
     kl_in: KLPlace | None = None
-    """loss, or reward (k1 of the response off its reward: gradient of the reverse KL); unset: the row's."""
+    """loss, or reward (k1 of the response: the reverse KL, if constant and without std); unset: the row's."""
     kl_target: float | None = None
-    """Double the KL's weight above 1.5 times this many nats a token, halve it below this over 1.5; unset: constant."""
+    """Seek this KL, nats a token, by adapting its weight (--kl-horizon), at most 2% a step; unset: it stays."""
+    kl_horizon: int = HORIZON
+    """Responses over which --kl-target adapts: a step moves the weight by 0.2 times its share of these, 2% at most."""
+    old_kl_coef: float | None = None
+    """Weight of PPO's penalty, the KL of the policy that sampled to the current one; unset: the row's."""
+    old_kl_target: float | None = None
+    """Double that weight above 1.5 times this many nats a token, halve it below this over 1.5; unset: it stays."""
     log_kl: bool | None = None
     """Keep the reference and log policy/kl even where the KL weighs 0; unset: on (embedded), off elsewhere."""
     loss_term: str | None = None
@@ -112,13 +131,19 @@ class AlgorithmFlags:
     entropy_coef: float | None = None
     """Weight of an entropy bonus; unset: the row's."""
     truncated: TruncatedName | None = None
-    """A response cut at the limit: zero (reward 0), mask (out of the loss), keep (its reward); unset: the row's."""
+    """A response cut at the limit: zero (at most 0), mask (out of the loss), keep (its reward); unset: the row's."""
     penalties: tuple[str, ...] | None = None
     """Verifiers that the algorithm adds to --reward, as overlong for dapo; unset: the row's."""
+    uniform_groups: UniformGroupsName | None = None
+    """Groups that are all correct or all wrong: keep, drop (out of the loss and its denominators); unset: the row's."""
     dynamic_sampling: int | None = None
-    """Times a step may draw anew for groups whose rewards are all equal; unset: the row's."""
+    """Times a step may draw anew for groups that are all correct or all wrong; unset: the row's."""
+    importance: ImportanceName | None = None
+    """For the sampler-trainer gap: truncate or mask token weights, sequence_mask, none; unset: the row's."""
+    importance_low: float | None = None
+    """Importance weights below are masked (mask: 0.5; sequence_mask: geometric mean, 0.99); unset: the row's."""
     importance_cap: float | None = None
-    """Cap of the importance weight for the sampler-trainer gap, 0 for none; unset: the row's."""
+    """Weights above are truncated (2) or masked (mask: 5; sequence_mask: 1.01); 0: no correction; unset: the row's."""
     loss_constant: float | None = None
     """C of the constant aggregation, in tokens; unset: --max-response-tokens."""
 
@@ -131,8 +156,8 @@ class StepFlags:
     """Problems drawn for a step; unset: 16 (embedded) or 128."""
     responses_per_problem: int | None = None
     """G: responses sampled for each problem; unset: 8."""
-    updates_per_step: int = 1
-    """Optimizer updates that one pass over the step's responses is cut into."""
+    updates_per_step: int | None = None
+    """Optimizer updates that one pass over the step's responses is cut into; unset: 1 (embedded) or 8."""
     epochs_per_step: int = 1
     """Passes over the step's responses."""
     steps: int | None = None
@@ -253,7 +278,8 @@ class Config(  # --help lists the last group first
     @property
     def row(self) -> Algorithm:
         """The algorithm as one value: the row of the table with the flags applied."""
-        return Algorithm(**{field.name: getattr(self, field.name) for field in fields(Algorithm)})
+        cells = {field.name: getattr(self, field.name) for field in fields(Algorithm) if hasattr(self, field.name)}
+        return replace(ALGORITHMS[self.algo], **cells)
 
     @property
     def optimizer(self) -> OptimizerSettings:

@@ -74,6 +74,8 @@ class Batch:
     """[B] int64: positions that are not padding. Padding is on the right, so a causal model never attends to it."""
     mask: Tensor
     """[B, T] bool: targets that are response tokens and are trained on."""
+    groups: Tensor
+    """[B] int64: which group of the step a sequence belongs to."""
     sampler_logprobs: Tensor
     """[B, T] float32: the engine's own, 0 outside the response."""
     advantages: Tensor | None = None

@@ -14,7 +14,6 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,9 +24,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from grpo.algorithm.advantages import ADVANTAGES
-from grpo.algorithm.aggregations import AGGREGATIONS
+from grpo.algorithm.advantages import equal_rewards
 from grpo.algorithm.credit import credit, creditable
+from grpo.algorithm.dynamic_sampling import dropped
+from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS
 from grpo.config import Config
@@ -72,13 +72,15 @@ class Replayed:
 def replay(recording: Recording, config: Config, policy: Policy, reference: Reference | None, pad_id: int) -> Replayed:
     """The batch under one algorithm, as one update that is not made; the policy is left as it was."""
     row = config.row
-    batch = recorded_batch(recording, pad_id, mask_truncated=row.truncated == "mask")
+    cut = truncated(recording.groups)
+    left_out = dropped(~equal_rewards(creditable(first_rewards(recording), cut, row)), row)
+    batch = recorded_batch(recording, pad_id, mask_truncated=row.truncated == "mask", dropped=left_out)
     if reference is not None:
         batch = replace(batch, ref_logprobs=reference.logprobs(batch))
-    total = creditable(recording.total, truncated(recording.groups), row)
-    credited = credit(batch, total, ADVANTAGES[row.advantage], row)
+    total = creditable(recording.total, cut, row)
+    credited = credit(batch, recording.groups, total, load_advantage(row.advantage), row, recording.by_verifier)
     batch = replace(batch, advantages=credited.of_tokens)
-    aggregate = partial(AGGREGATIONS[row.aggregation], constant=config.loss_constant)
+    aggregate = load_aggregation(row.aggregation, config.loss_constant)
     (batch,) = optimizer_batches(batch, updates=1, epochs=1, aggregate=aggregate, seed=0)
 
     policy.train_entropy = row.entropy_coef > 0
@@ -92,18 +94,27 @@ def replay(recording: Recording, config: Config, policy: Policy, reference: Refe
         "loss": measured["loss"],
         "gradient norm": dot(gradient, gradient) ** 0.5,
         "|advantage|": credited.of_responses.abs().mean().item(),
-        "tokens clipped, share": measured["clip_low"] + measured["clip_high"],
+        "tokens clipped, share": measured["clip_low"] + measured["clip_high"] + measured["clip_dual"],
+        "importance weight cut, share": measured["importance_cut"],
         "|advantage| * weight, correct": mean(pull[batch.mask & correct]),
         "|advantage| * weight, incorrect": mean(pull[batch.mask & ~correct]),
     }
     return Replayed(figures, gradient)
 
 
-def recorded_batch(recording: Recording, pad_id: int, *, mask_truncated: bool = False) -> Batch:
+def first_rewards(recording: Recording) -> Tensor:
+    """[P, G] of the verifier that says what is correct; of earlier recordings, which lack it, 1 where it was."""
+    rewards = next(iter(recording.by_verifier.values()), recording.correct.float())
+    return rewards.nan_to_num(0.0)
+
+
+def recorded_batch(
+    recording: Recording, pad_id: int, *, mask_truncated: bool = False, dropped: Tensor | None = None
+) -> Batch:
     """The batch with the log-probabilities of the policy that sampled it."""
     response = collate(recording.groups, pad_id).mask
     old = torch.zeros(response.shape).masked_scatter(response, recording.old_logprobs)
-    batch = collate(recording.groups, pad_id, mask_truncated=mask_truncated)
+    batch = collate(recording.groups, pad_id, mask_truncated=mask_truncated, dropped=dropped)
     return replace(batch, old_logprobs=old * batch.mask)
 
 

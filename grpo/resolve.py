@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 import tyro
 
-from grpo.algorithm.advantages import FORMER_NAMES
+from grpo.algorithm.advantages import FORMER_NAMES, AdvantageInputs
+from grpo.algorithm.importance import limits
 from grpo.algorithm.ingredients import load_advantage, load_aggregation, load_loss_term
 from grpo.algorithm.table import ALGORITHMS
 from grpo.config import EMBEDDED_MODEL, PRESETS, Config
@@ -25,6 +26,9 @@ RULES = {
         "problems_per_step",
         "responses_per_problem",
         "updates_per_step",
+        "kl_horizon",
+        "gate_positive",
+        "gate_negative",
         "epochs_per_step",
         "steps",
         "max_prompt_tokens",
@@ -45,6 +49,9 @@ RULES = {
         "clip_low",
         "clip_high",
         "kl_coef",
+        "old_kl_coef",
+        "dual_clip",
+        "importance_low",
         "entropy_coef",
         "dynamic_sampling",
         "importance_cap",
@@ -121,9 +128,9 @@ def check_algorithm(config: Config) -> None:
     """Ingredients that exist and fit together; a user's own are called on an example. Raises: UserError."""
     if config.clip_low >= 1:
         raise UserError(f"--clip-low {config.clip_low} must be less than 1: the ratio is never negative.")
-    load_aggregation(config.aggregation)
+    load_aggregation(config.aggregation, config.loss_constant)
     load_loss_term(config.loss_term)
-    lone = load_advantage(config.advantage)(torch.ones(1, 1))
+    lone = load_advantage(config.advantage)(AdvantageInputs.of_rewards(torch.ones(1, 1)))
     if config.responses_per_problem == 1 and not lone.any():
         raise UserError(
             f"--responses-per-problem 1 with --advantage {config.advantage}: a response is compared with its group, "
@@ -133,6 +140,49 @@ def check_algorithm(config: Config) -> None:
         raise UserError(
             f"--kl-target {config.kl_target} adapts the KL's weight, so it must be more than 0 and needs a --kl-coef "
             f"to start from (now {config.kl_coef})."
+        )
+    check_cells(config)
+
+
+def check_cells(config: Config) -> None:
+    """Cells that would do nothing, or something else than they say, beside the others. Raises: UserError."""
+    if config.dual_clip and config.surrogate != "clipped":
+        raise UserError(
+            f"--dual-clip {config.dual_clip} is for --surrogate clipped, and has no meaning for "
+            f"{config.surrogate}. Leave it out."
+        )
+    if config.dual_clip and config.dual_clip <= 1 + config.clip_high:
+        raise UserError(
+            f"--dual-clip {config.dual_clip} must be more than 1 + --clip-high = {1 + config.clip_high:g}: below it "
+            "it would cut what the clip lets through. 3 is usual; 0 is none."
+        )
+    if config.surrogate == "geometric" and config.ratio != "token":
+        raise UserError(
+            f"--surrogate geometric makes its own ratio of the tokens', so --ratio {config.ratio} has no meaning "
+            "beside it. Use --ratio token."
+        )
+    low, high = limits(config.row)
+    if config.importance not in ("none", "truncate") and config.importance_cap != 0 and low > high:
+        raise UserError(f"--importance-low {low:g} is above --importance-cap {high:g}: every token would be masked.")
+    if config.importance_low is not None and config.importance in ("none", "truncate"):
+        raise UserError(
+            f"--importance-low {config.importance_low:g} has no meaning for --importance {config.importance}. It is "
+            "for mask and sequence_mask."
+        )
+    if config.old_kl_coef and not config.off_policy:
+        raise UserError(
+            f"--old-kl-coef {config.old_kl_coef} weighs the KL to the policy that sampled, which is 0 with one update "
+            "a step. Raise --updates-per-step or --epochs-per-step, or leave it out."
+        )
+    if config.old_kl_target is not None and not (config.old_kl_target > 0 and config.old_kl_coef):
+        raise UserError(
+            f"--old-kl-target {config.old_kl_target} adapts the weight of the KL to the policy that sampled, so it "
+            f"must be more than 0 and needs an --old-kl-coef to start from (now {config.old_kl_coef})."
+        )
+    if config.advantage == "mean_normalized" and (config.penalties or config.kl_in == "reward"):
+        raise UserError(
+            "--advantage mean_normalized divides by a group's mean reward, which penalties and a KL in the reward make "
+            "negative. Leave out --penalties, and use --kl-in loss."
         )
 
 

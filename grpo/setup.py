@@ -11,10 +11,9 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from grpo.algorithm.advantages import FORMER_NAMES, Advantage
-from grpo.algorithm.aggregations import Aggregation
-from grpo.algorithm.ingredients import load_advantage, load_aggregation, load_loss_term
-from grpo.algorithm.kl import KLCoefficient
+from grpo.algorithm.advantages import FORMER_NAMES
+from grpo.algorithm.ingredients import Advantage, Aggregation, load_advantage, load_aggregation, load_loss_term
+from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.algorithm.objective import LossTerm
 from grpo.config import Config
 from grpo.engines.choose import EngineSettings, choose_engine, make_engine
@@ -44,6 +43,7 @@ class Parts:
     aggregation: Aggregation
     loss_term: LossTerm | None
     kl_coef: KLCoefficient
+    old_kl_coef: OldKLCoefficient
     engine: Engine
     probe: SyncProbe
     logger: Logger
@@ -61,8 +61,9 @@ def make_parts(config: Config) -> Iterator[Parts]:
     with verifiers:  # its processes start while the model loads
         policy = make_policy(source, config)
         reference = make_reference(policy, config)
-        kl_coef = KLCoefficient(config.kl_coef, config.kl_target)
-        done = restore(Path(source), policy, kl_coef) if config.resume else 0
+        kl_coef = KLCoefficient(config.kl_coef, config.kl_target, config.kl_horizon)
+        old_kl_coef = OldKLCoefficient(config.old_kl_coef, config.old_kl_target)
+        done = restore(Path(source), policy, kl_coef, old_kl_coef) if config.resume else 0
         logger = Logger(
             config.run_folder,
             steps=config.steps,
@@ -91,9 +92,10 @@ def make_parts(config: Config) -> Iterator[Parts]:
                 policy=policy,
                 reference=reference,
                 advantage=load_advantage(config.advantage),
-                aggregation=load_aggregation(config.aggregation),
+                aggregation=load_aggregation(config.aggregation, config.loss_constant),
                 loss_term=load_loss_term(config.loss_term),
                 kl_coef=kl_coef,
+                old_kl_coef=old_kl_coef,
                 engine=make_engine(engine_name, config.model, inputs.tokenizer, settings, policy),
                 probe=make_probe(config, policy, inputs.tokenizer),
                 logger=logger,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from functools import partial
 
 import transformers
 
-from grpo.algorithm.credit import credit, creditable
-from grpo.algorithm.dynamic_sampling import Scored, enough, select
+from grpo.algorithm.credit import credit
+from grpo.algorithm.dynamic_sampling import Scored, dropped, enough, score, select
 from grpo.algorithm.objective import Objective
 from grpo.config import Config
 from grpo.engines.sync import SyncError
@@ -21,9 +20,9 @@ from grpo.logs.metrics import Metrics, Stopwatch, step_metrics
 from grpo.logs.rollouts import SETTINGS, Recording, save_rollouts
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.checkpoint import save_checkpoint, save_model
-from grpo.outcomes import correct, truncated
-from grpo.problems.draw import draw
-from grpo.records import Batch
+from grpo.outcomes import correct
+from grpo.problems.draw import draw, draw_anew
+from grpo.records import Batch, Problem
 from grpo.resolve import parse
 from grpo.setup import Parts, make_parts
 
@@ -31,6 +30,7 @@ from grpo.setup import Parts, make_parts
 def train(config: Config, parts: Parts) -> None:
     """GRPO and its relatives, whole. P problems a step, G responses a problem, B = P * G sequences, T tokens."""
     engine, verifiers, policy, probe = parts.engine, parts.verifiers, parts.policy, parts.probe
+    pad_id = parts.tokenizer.pad_token_id
     engine.sync(policy)
     probe.check(engine, policy, parts.first_step - 1)
     if parts.first_step == 1 and parts.held_out:
@@ -38,12 +38,15 @@ def train(config: Config, parts: Parts) -> None:
 
     for step in range(parts.first_step, config.steps + 1):
         watch, pool = Stopwatch(), []
-        row = replace(config.row, kl_coef=parts.kl_coef.value)  # the algorithm, with its KL weight of this step
+        # The algorithm, with its KL weights as they are in this step.
+        row = replace(config.row, kl_coef=parts.kl_coef.value, old_kl_coef=parts.old_kl_coef.value)
 
-        for attempt in range(1 + row.dynamic_sampling):  # one, unless the row draws anew for groups that teach nothing
-            # 1. Generate: G responses to each of P problems.       "12+34=" -> "2+4=6, 1+3=4, \boxed{46}", ...
+        for attempt in range(1 + row.dynamic_sampling):  # once, unless the row draws anew for groups that teach nothing
+            # 1. Generate: G responses to each of P problems.        "12+34=" -> "2+4=6, 1+3=4, \boxed{46}", ...
+            problems = draw_problems(config, parts, step, attempt, pool)
+            if not problems:  # the data has no more than the step has asked
+                break
             with watch("generate"):
-                problems = draw(parts.problems, config.problems_per_step, step, draw_seed(config, attempt))
                 groups = engine.generate(
                     problems,
                     config.responses_per_problem,
@@ -52,26 +55,26 @@ def train(config: Config, parts: Parts) -> None:
                     seed=step_seed(config, step, attempt),
                     on_response=verifiers.submit,  # verified while others are still being generated
                 )
-            # 2. Verify: rewards [P, G].                             "... \boxed{46}" -> 1.0, "... \boxed{45}" -> 0.0
+            # 2. Verify: rewards [P, G].                              "... \boxed{46}" -> 1.0, "... \boxed{45}" -> 0.0
             with watch("verify"):
                 rewards = verifiers(groups)
             watch.count(groups)
-            pool.append(Scored(groups, rewards, creditable(rewards.total, truncated(groups), row)))
+            pool.append(score(groups, rewards, row))
             if enough(pool, config.problems_per_step):
                 break
-        groups, rewards, total = select(pool, config.problems_per_step)
+        groups, rewards, total, informative = select(pool, config.problems_per_step)
         save_step(config, parts, step, groups, rewards)
 
         with watch("update"):
-            # 3. Credit: better than its group? [P, G] -> [B, T].    [1, 0] -> [.5 .5 .5], [-.5 -.5 0]
-            batch = collate(groups, parts.tokenizer.pad_token_id, mask_truncated=row.truncated == "mask")
+            # 3. Credit: better than its group? [P, G] -> [B, T].     [1, 0] -> [.5 .5 .5], [-.5 -.5 0]
+            left_out = dropped(informative, row)
+            batch = collate(groups, pad_id, mask_truncated=row.truncated == "mask", dropped=left_out)
             batch = with_logprobs(batch, config, parts)
-            credited = credit(batch, total, parts.advantage, row)
+            credited = credit(batch, groups, total, parts.advantage, row, rewards.parts)
             batch = replace(batch, advantages=credited.of_tokens)
-            # 4. Update: clipped, on optimizer batches of equal size.  tokens' losses -> one number, by the aggregation
-            aggregate = partial(parts.aggregation, constant=config.loss_constant)
+            # 4. Update: clipped, on optimizer batches of equal size; the aggregation makes one number of token losses.
             passes = (config.updates_per_step, config.epochs_per_step)
-            cut = optimizer_batches(batch, *passes, aggregate, step_seed(config, step))
+            cut = optimizer_batches(batch, *passes, parts.aggregation, step_seed(config, step))
             objective = Objective(row, parts.loss_term)
             updates = [policy.update(optimizer_batch, objective) for optimizer_batch in cut]
         # 5. Sync: the next responses come from the new weights, and that is proved.
@@ -80,13 +83,22 @@ def train(config: Config, parts: Parts) -> None:
             gap = probe.check(engine, policy, step)
 
         metrics = step_metrics(step, groups, rewards, credited.rewards, updates, watch)
-        metrics |= {"policy/sync_gap": gap, "policy/kl_coef": row.kl_coef, "group/refills": len(pool) - 1}
+        metrics |= {"policy/sync_gap": gap, "policy/kl_coef": row.kl_coef, "policy/old_kl_coef": row.old_kl_coef}
+        metrics |= {"group/refills": len(pool) - 1, "group/dropped": left_out.float().mean().item()}
         parts.kl_coef.update(metrics["policy/kl"], len(batch))
+        parts.old_kl_coef.update(metrics["policy/old_kl"])
         metrics |= held_out_metrics(config, parts, step)
-        samples = whole_samples(step, groups, rewards, credited, config.log_samples)
-        parts.logger.log(metrics, samples)
+        parts.logger.log(metrics, whole_samples(step, groups, rewards, credited, config.log_samples))
         if config.save_every and step % config.save_every == 0:
-            save_checkpoint(config.run_folder, step, policy, parts.tokenizer, parts.kl_coef)
+            save_checkpoint(config.run_folder, step, policy, parts.tokenizer, parts.kl_coef, parts.old_kl_coef)
+
+
+def draw_problems(config: Config, parts: Parts, step: int, attempt: int, pool: list[Scored]) -> list[Problem]:
+    """The problems of a step; at a further attempt others, none of which the step has asked."""
+    if not attempt:
+        return draw(parts.problems, config.problems_per_step, step, config.seed)
+    asked = [group.problem for scored in pool for group in scored.groups]
+    return draw_anew(parts.problems, config.problems_per_step, step, attempt, config.seed, asked)
 
 
 def with_logprobs(batch: Batch, config: Config, parts: Parts) -> Batch:
@@ -104,11 +116,6 @@ def step_seed(config: Config, step: int, attempt: int = 0) -> int:
     return config.seed * 1_000_003 + step + 500_000_003 * attempt
 
 
-def draw_seed(config: Config, attempt: int) -> int | str:
-    """A seed for the order of the problems: one for the run, and others for those that are drawn anew."""
-    return f"{config.seed}/{attempt}" if attempt else config.seed
-
-
 def save_step(config: Config, parts: Parts, step: int, groups, rewards) -> None:
     """With --save-rollouts: the step's rollouts as a file, before the policy that sampled them is updated."""
     if config.save_rollouts:
@@ -120,6 +127,7 @@ def save_step(config: Config, parts: Parts, step: int, groups, rewards) -> None:
                 groups,
                 rewards.total,
                 correct(rewards),
+                by_verifier=rewards.parts,
                 old_logprobs=parts.policy.logprobs(batch)[batch.mask],
                 settings=settings | ({"model": None} if config.embedded else {}),
             ),

@@ -7,14 +7,38 @@ zero from every function that compares within the group (all but `raw` and `max_
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from grpo.shapes import same_shape
 
-Advantage = Callable[[Tensor], Tensor]
-"""Rewards [P, G] -> advantages [P, G]."""
+AdvantageFunction = Callable[..., Tensor]
+"""Rewards [P, G], and whatever else of `AdvantageInputs` it names as a parameter -> advantages [P, G]."""
+
+
+@dataclass(frozen=True)
+class AdvantageInputs:
+    """What an advantage function may ask for by the name of a parameter."""
+
+    rewards: Tensor
+    """[P, G]: what is compared. The first parameter, whatever its name."""
+    lengths: Tensor
+    """[P, G] float: response tokens."""
+    mask: Tensor
+    """[P, G, T] bool: response tokens that are trained on."""
+    truncated: Tensor
+    """[P, G] bool: responses cut at the token limit."""
+    by_verifier: dict[str, Tensor] = field(default_factory=dict)
+    """Verifier -> [P, G] its own reward, before its weight; NaN where it does not apply."""
+
+    @classmethod
+    def of_rewards(cls, rewards: Tensor) -> AdvantageInputs:
+        """Rewards alone: responses of one token each, none of them cut."""
+        ones = torch.ones_like(rewards)
+        return cls(rewards, ones, ones.bool()[..., None], torch.zeros_like(ones.bool()), {"verifier": rewards})
+
 
 EPSILON = 1e-4
 """Added to a standard deviation before dividing, as TRL does; published values run from 1e-9 to 1e-4."""
@@ -90,13 +114,59 @@ def max_only(rewards: Tensor) -> Tensor:
     return torch.where(rewards == rewards.amax(dim=1, keepdim=True), rewards, torch.zeros_like(rewards))
 
 
-ADVANTAGES: dict[str, Advantage] = {
+def batch_scaled(rewards: Tensor) -> Tensor:
+    """(r - mean_G) / (std of the batch's raw rewards + eps), ddof 1: Lite PPO (arXiv 2508.08221, takeaway 3).
+
+    The raw rewards differ between problems as well, so that this deviation is the larger one, and the advantages are
+    the smaller ones, where easy and hard problems mix (`batch_normalized` has the deviation of what is centered).
+
+    >>> batch_scaled(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+    tensor([[ 0.9998, -0.9998],
+            [ 0.0000,  0.0000]])
+    """
+    centre = centered(rewards)
+    if rewards.numel() == 1:
+        return centre
+    return centre / (rewards.std(correction=1) + EPSILON)
+
+
+def mean_normalized(rewards: Tensor) -> Tensor:
+    """(r - mean_G) / mean_G, and 0 where the mean is not positive: MaxRL (arXiv 2602.02710, algorithm 1).
+
+    For rewards of at least 0. The rarer a success, the more it weighs: one of G gets G - 1.
+
+    >>> mean_normalized(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+    tensor([[ 3., -1., -1., -1.]])
+    """
+    mean = rewards.mean(dim=1, keepdim=True)
+    return torch.where(mean > 0, centered(rewards) / mean.where(mean > 0, torch.ones_like(mean)), 0.0)
+
+
+def optimal_baseline(rewards: Tensor, lengths: Tensor) -> Tensor:
+    """r - sum(|o| r) / sum(|o|): the baseline of least variance, b* = E[g^2 r] / E[g^2], if g^2 grows as the length.
+
+    g is the gradient of the response's summed log-probability, whose square is taken to be in proportion to its tokens
+    (OPO, arXiv 2505.23585; verl `opo`). The response itself is in its baseline, as there. lengths [P, G], tokens.
+
+    >>> optimal_baseline(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 3.0]]))
+    tensor([[ 0.7500, -0.2500]])
+    """
+    _check(rewards)
+    same_shape("[P, G]", rewards=rewards, lengths=lengths)
+    baseline = (lengths * rewards).sum(dim=1, keepdim=True) / lengths.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.where(equal_rewards(rewards)[:, None], torch.zeros_like(rewards), rewards - baseline)
+
+
+ADVANTAGES: dict[str, AdvantageFunction] = {
     "raw": raw,
     "max_only": max_only,
     "centered": centered,
     "leave_one_out": leave_one_out,
     "group_normalized": group_normalized,
     "batch_normalized": batch_normalized,
+    "batch_scaled": batch_scaled,
+    "mean_normalized": mean_normalized,
+    "optimal_baseline": optimal_baseline,
 }
 """What `--advantage` accepts, besides a function of your own: `./mine.py:rank`."""
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from grpo.shapes import is_mask
+from grpo.shapes import is_mask, of_shape
 
-Aggregation = Callable[[Tensor, float], Tensor]
-"""(mask [B, T], the constant C) -> token weights [B, T]."""
+AggregationFunction = Callable[..., Tensor]
+"""The mask [B, T] and, by the name of a parameter, the `constant` C and the `groups` [B] -> token weights [B, T]."""
 
 
 def sequence_mean(mask: Tensor, constant: float) -> Tensor:
@@ -56,9 +57,29 @@ def token_mean(mask: Tensor, constant: float) -> Tensor:
     return mask.float() / mask.sum().clamp(min=1)
 
 
-AGGREGATIONS: dict[str, Aggregation] = {
+def prompt_mean(mask: Tensor, groups: Tensor) -> Tensor:
+    """1 / (P * response tokens of the problem): each problem weighs the same, and in it each token (ScaleRL, arXiv
+    2510.13786, section 4; DAPO's eq. 8, whose code has the token mean). P counts the problems that have a token.
+
+    groups: [B] int64, equal for responses to the same problem.
+
+    >>> prompt_mean(torch.tensor([[True, True], [True, False], [True, False]]), torch.tensor([0, 0, 1]))
+    tensor([[0.1667, 0.1667],
+            [0.1667, 0.0000],
+            [0.5000, 0.0000]])
+    """
+    is_mask("mask", mask)
+    of_shape("groups", groups, "[B]", mask.shape[:1])
+    _, index = groups.unique(return_inverse=True)
+    tokens = torch.zeros(int(index.max()) + 1).index_add(0, index, mask.sum(dim=1).float())
+    problems = (tokens > 0).sum().clamp(min=1)
+    return mask.float() / (problems * tokens[index].clamp(min=1))[:, None]
+
+
+AGGREGATIONS: dict[str, AggregationFunction] = {
     "sequence_mean": sequence_mean,
     "constant": constant_length,
     "token_mean": token_mean,
+    "prompt_mean": prompt_mean,
 }
 """What `--aggregation` accepts, besides a function of your own: `./mine.py:fn`."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from grpo.algorithm.advantages import Advantage
+from grpo.algorithm.advantages import AdvantageInputs
+from grpo.algorithm.ingredients import Advantage
 from grpo.algorithm.kl import response_kl
 from grpo.algorithm.table import Algorithm
-from grpo.records import Batch
+from grpo.outcomes import lengths, truncated
+from grpo.records import Batch, Group
 from grpo.shapes import of_shape, same_shape
 
 
@@ -29,7 +32,14 @@ class Credit:
     """[B, T]: the advantage of each token, 0 outside the mask."""
 
 
-def credit(batch: Batch, total: Tensor, advantage: Advantage, row: Algorithm) -> Credit:
+def credit(
+    batch: Batch,
+    groups: list[Group],
+    total: Tensor,
+    advantage: Advantage,
+    row: Algorithm,
+    by_verifier: dict[str, Tensor] | None = None,
+) -> Credit:
     """Compare the responses of each group.
 
         total     [[1, 0], [1, 1]]                          P = 2 problems, G = 2 responses
@@ -37,21 +47,31 @@ def credit(batch: Batch, total: Tensor, advantage: Advantage, row: Algorithm) ->
         mask      [[. x x], [. x .], [x x .], [. . x]]      B = 4
         of_tokens [[0 .5 .5], [0 -.5 0], [0 0 0], [0 0 0]]
 
-    Args: total [P, G]; the batch's rows are its responses in order. With the KL in the reward the batch must hold old
-    and reference log-probabilities. Raises: ValueError where shapes do not agree.
+    Args:
+        batch: its rows are the groups' responses in order; with the KL in the reward it must hold old and reference
+            log-probabilities.
+        total: [P, G], as `creditable` has it.
+        by_verifier: verifier -> [P, G], for advantage functions that ask for it.
+
+    Raises: ValueError where shapes do not agree.
     """
     of_shape("mask", batch.mask, "[P * G, T]", (total.numel(), batch.mask.shape[1]))
     if row.kl_in == "reward":
         kl = response_kl(batch.old_logprobs, batch.ref_logprobs, batch.mask)
         total = total - row.kl_coef * kl.reshape(total.shape)
-    of_responses = advantage(total).float()
+    mask = batch.mask.view(*total.shape, -1)
+    inputs = AdvantageInputs(total, lengths(groups), mask, truncated(groups), by_verifier or {})
+    of_responses = advantage(inputs).float()
     return Credit(total, of_responses, spread(of_responses, batch.mask))
 
 
 def creditable(total: Tensor, truncated: Tensor, row: Algorithm) -> Tensor:
-    """[P, G]: the verifiers' total, with 0 for truncated responses where the row's `truncated` is `zero`."""
+    """[P, G]: the verifiers' total; where the row's `truncated` is `zero`, at most 0 for responses that were cut.
+
+    For rewards of 0 and 1 that is 0. A total that is negative already stays: being cut off must never beat it.
+    """
     same_shape("[P, G]", total=total, truncated=truncated)
-    return total.masked_fill(truncated, 0.0) if row.truncated == "zero" else total
+    return torch.where(truncated, total.clamp(max=0.0), total) if row.truncated == "zero" else total
 
 
 def spread(advantages: Tensor, mask: Tensor) -> Tensor:

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from grpo.algorithm.advantages import ADVANTAGES
-from grpo.algorithm.aggregations import AGGREGATIONS
+from grpo.algorithm.advantages import AdvantageInputs
+from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.kl import KL_ESTIMATORS
-from grpo.algorithm.losses import RATIOS, SURROGATES, token_ratio
+from grpo.algorithm.ratios import RATIOS, token_ratio
+from grpo.algorithm.surrogates import SURROGATES
 from grpo.algorithm.table import Algorithm
+from grpo.algorithm.token_inputs import TokenInputs
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,19 @@ def token_weights(row: Algorithm, lengths: Tensor, responses: int, correct: int,
     """
     rewards = (torch.arange(responses) < correct).double().repeat(len(lengths), 1)  # [P, G]
     mask = (torch.arange(int(lengths.max())) < lengths[:, None]).repeat_interleave(responses, dim=0)  # [P * G, T]
-    weights = AGGREGATIONS[row.aggregation](mask, constant)[:, 0].view_as(rewards)
-    pull = ADVANTAGES[row.advantage](rewards).abs() * weights * len(mask)
+    groups = torch.arange(len(lengths)).repeat_interleave(responses)
+    weights = load_aggregation(row.aggregation, constant)(mask, groups)[:, 0].view_as(rewards)
+    each = lengths[:, None].expand_as(rewards).double()
+    cut = torch.zeros_like(rewards, dtype=torch.bool)
+    inputs = AdvantageInputs(rewards, each, mask.view(*rewards.shape, -1), cut, {"verifier": rewards})
+    pull = load_advantage(row.advantage)(inputs).abs() * weights * len(mask)
     return Curves(pull[:, 0], pull[:, -1])
 
 
 def group_advantages(row: Algorithm, responses: int) -> Curves:
     """Advantage of a correct and of an incorrect answer where 0, 1 ... G of G are correct: a group for each."""
     rewards = (torch.arange(responses) < torch.arange(responses + 1)[:, None]).double()
-    advantages = ADVANTAGES[row.advantage](rewards)
+    advantages = load_advantage(row.advantage)(AdvantageInputs.of_rewards(rewards))
     correct, incorrect = advantages[:, 0].clone(), advantages[:, -1].clone()
     correct[0], incorrect[-1] = math.nan, math.nan
     return Curves(correct, incorrect)
@@ -62,8 +68,10 @@ def surrogates(row: Algorithm, ratios: Tensor) -> tuple[Curves, Curves]:
     def one(advantage: float) -> tuple[Tensor, Tensor]:
         logprobs = ratios.log()[:, None].requires_grad_()  # old log-probability 0: each point a response of one token
         mask = torch.ones_like(logprobs, dtype=torch.bool)
-        ratio = RATIOS[row.ratio](logprobs, torch.zeros_like(logprobs), mask)
-        loss = SURROGATES[row.surrogate](logprobs, ratio, torch.full_like(logprobs, advantage), row).loss
+        old = torch.zeros_like(logprobs)
+        ratio = RATIOS[row.ratio](logprobs, old, mask)
+        inputs = TokenInputs(logprobs, old, torch.full_like(logprobs, advantage), mask)
+        loss = SURROGATES[row.surrogate](inputs, ratio, row).loss
         (gradient,) = torch.autograd.grad(loss.sum(), logprobs)
         return 0.0 - loss.detach()[:, 0], 0.0 - gradient[:, 0]  # 0 - 0 is 0, but -(0) is -0
 
@@ -73,7 +81,12 @@ def surrogates(row: Algorithm, ratios: Tensor) -> tuple[Curves, Curves]:
 
 def ratio_grid(row: Algorithm) -> Tensor:
     """Ratios around what the row does to them, spaced so that no limit falls on a point."""
-    half = {"clipped": 3 * max(row.clip_low, row.clip_high), "cispo": 1.2 * row.ratio_cap}.get(row.surrogate, 1.0)
+    half = {
+        "clipped": max(3 * max(row.clip_low, row.clip_high), 1.2 * row.dual_clip),
+        "cispo": 1.2 * row.ratio_cap,
+        "geometric": 1.0,
+        "soft_gate": 4.0,
+    }.get(row.surrogate, 1.0)
     grid = 1 + half * (torch.arange(-600, 600, dtype=torch.float64) + 0.5) / 600
     return grid[grid > 0]
 
@@ -116,13 +129,16 @@ def clip_sentence(name: str, row: Algorithm) -> str:
     _, pull = surrogates(row, ratios)
     above, below = edges(ratios, pull.correct == 0), edges(ratios, pull.incorrect == 0)
     if above or below:
+        low, *dual = below
         return (
             f"under {name} a token of a correct answer has no pull above a ratio of {', '.join(above)}, one of an "
-            f"incorrect answer none below {', '.join(below)}"
+            f"incorrect answer none below {low}{''.join(f' or above {ratio}' for ratio in dual)}"
         )
     most = pull.correct.max()
     first = int((pull.correct > most * (1 - 1e-9)).nonzero()[0, 0])
     size = f"is {most:.3g} from a ratio of {ratios[first]:.3g} on"
+    if pull.correct[-1] < 0.9 * most:
+        size = f"is largest, {most:.3g}, at a ratio of {ratios[first]:.2g} and fades beyond it,"
     if first in (0, len(ratios) - 1):
         size = "grows with the ratio" if first else f"is {most:.3g} at any ratio"
     return f"under {name} no token ever loses its pull, which {size} where the advantage is 1"

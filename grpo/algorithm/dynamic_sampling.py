@@ -1,8 +1,12 @@
-"""Dynamic sampling: draw anew for groups that teach nothing (DAPO, arXiv 2503.14476, section 3.2).
+"""Groups that teach nothing, and what a row does about them: DAPO's dynamic sampling (arXiv 2503.14476, section 3.2).
+
+A group is informative where its responses are neither all correct nor all wrong: where the first verifier, which says
+what is correct, does not give all of them the same (DAPO, eq. 8 and 11; verl `filter_groups.metric: acc`). Penalties of
+the row and rewards for a format do not count: an all-wrong group teaches nothing, however long one of its answers is.
 
     pool = [scored]                                     # groups, their rewards, the totals [P, G]
     while not enough(pool, wanted): pool.append(...)    # further problems, generated and verified
-    groups, rewards, total = select(pool, wanted)
+    chosen = select(pool, wanted)
 
 P problems a step, G responses a problem.
 """
@@ -17,41 +21,68 @@ import torch
 from torch import Tensor
 
 from grpo.algorithm.advantages import equal_rewards
+from grpo.algorithm.credit import creditable
+from grpo.algorithm.table import Algorithm
+from grpo.outcomes import truncated
 from grpo.records import Group, Rewards
 
 
 class Scored(NamedTuple):
-    """Groups, what the verifiers said of them, and the total [P, G] that advantages are computed from."""
+    """Groups and what was said of them."""
 
     groups: list[Group]
     rewards: Rewards
     total: Tensor
+    """[P, G]: what advantages are computed from."""
+    informative: Tensor
+    """[P] bool: groups that are neither all correct nor all wrong."""
+
+
+def score(groups: list[Group], rewards: Rewards, row: Algorithm) -> Scored:
+    """Totals as the row credits truncated responses, and which groups something can be learnt from.
+
+    With the verifiers math_answer (1, 0, 0) and overlong (0, -0.5, 0): total (1, -0.5, 0), informative.
+    With                           (0, 0, 0)              (0, -0.5, 0): total (0, -0.5, 0), not informative.
+    """
+    cut = truncated(groups)
+    first = next(iter(rewards.parts.values())).nan_to_num(0.0)
+    return Scored(groups, rewards, creditable(rewards.total, cut, row), ~equal_rewards(creditable(first, cut, row)))
 
 
 def enough(pool: Sequence[Scored], wanted: int) -> bool:
     """Whether the pool holds `wanted` groups from which something can be learnt."""
-    return sum(int((~equal_rewards(scored.total)).sum()) for scored in pool) >= wanted
+    return sum(int(scored.informative.sum()) for scored in pool) >= wanted
 
 
 def select(pool: Sequence[Scored], wanted: int) -> Scored:
-    """The first `wanted` groups whose rewards differ, in order of arrival.
+    """The first `wanted` informative groups, in order of arrival.
 
-    Where there are fewer, groups of equal rewards complete them, so that a step always has P groups.
+    Where there are fewer, others complete them, so that a step always has P groups; `dropped` says which of them the
+    loss leaves out.
     """
     if len(pool) == 1:
         return pool[0]
     groups = [group for scored in pool for group in scored.groups]
-    total = torch.cat([scored.total for scored in pool])
-    uniform = equal_rewards(total)
+    informative = torch.cat([scored.informative for scored in pool])
     # Stable: the informative ones first, in order, then as many of the others as are needed.
-    chosen = torch.argsort(uniform.int(), stable=True)[:wanted].sort().values
+    chosen = torch.argsort((~informative).int(), stable=True)[:wanted].sort().values
     rewards = join([scored.rewards for scored in pool])
     taken = replace(
         rewards,
         total=rewards.total[chosen],
         parts={name: part[chosen] for name, part in rewards.parts.items()},
     )
-    return Scored([groups[i] for i in chosen.tolist()], taken, total[chosen])
+    total = torch.cat([scored.total for scored in pool])
+    return Scored([groups[i] for i in chosen.tolist()], taken, total[chosen], informative[chosen])
+
+
+def dropped(informative: Tensor, row: Algorithm) -> Tensor:
+    """[P] bool: groups whose tokens the loss leaves out, and with them the denominators of the aggregation.
+
+    They are those that dynamic sampling could not replace, and all that teach nothing where the row says `drop`.
+    """
+    drops = bool(row.dynamic_sampling) or row.uniform_groups == "drop"
+    return ~informative & drops
 
 
 def join(several: Sequence[Rewards]) -> Rewards:

@@ -5,46 +5,59 @@ B sequences, T token positions (already shifted), P problems a step, G responses
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from grpo import plugins
-from grpo.algorithm.advantages import ADVANTAGES, FORMER_NAMES, Advantage
-from grpo.algorithm.aggregations import AGGREGATIONS, Aggregation
+from grpo.algorithm.advantages import ADVANTAGES, FORMER_NAMES, AdvantageInputs
+from grpo.algorithm.aggregations import AGGREGATIONS
 from grpo.algorithm.objective import LossTerm
 from grpo.errors import UserError
 from grpo.records import Batch
 from grpo.shapes import of_shape
 
+Advantage = Callable[[AdvantageInputs], Tensor]
+"""-> [P, G]."""
+
+Aggregation = Callable[[Tensor, Tensor], Tensor]
+"""(mask [B, T], groups [B]) -> token weights [B, T]."""
+
 
 def load_advantage(spec: str) -> Advantage:
     """`--advantage`. Raises: UserError where there is none of that name, or a user's function fails on an example."""
-    advantage = plugins.ingredient(FORMER_NAMES.get(spec, spec), ADVANTAGES, "advantage")
-    if spec in ADVANTAGES or spec in FORMER_NAMES:
-        return advantage
+    function = plugins.ingredient(FORMER_NAMES.get(spec, spec), ADVANTAGES, "advantage")
+    known = [name for name in AdvantageInputs.__dataclass_fields__ if name != "rewards"]
+    wanted = _wanted("advantage", spec, function, known)
 
-    @wraps(advantage)
-    def checked(rewards: Tensor) -> Tensor:
-        return _checked("advantage", spec, advantage(rewards), "[P, G]", rewards)
+    def advantage(inputs: AdvantageInputs) -> Tensor:
+        found = function(inputs.rewards, **{parameter: getattr(inputs, name) for parameter, name in wanted.items()})
+        return _checked("advantage", spec, found, "[P, G]", inputs.rewards)
 
-    _try("advantage", spec, checked, torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
-    return checked
+    if spec not in ADVANTAGES and spec not in FORMER_NAMES:
+        _try("advantage", spec, advantage, EXAMPLE)
+    return advantage
 
 
-def load_aggregation(spec: str) -> Aggregation:
-    """`--aggregation`. Raises: UserError where there is none of that name, or a user's function fails on an example."""
-    aggregation = plugins.ingredient(spec, AGGREGATIONS, "aggregation")
-    if spec in AGGREGATIONS:
-        return aggregation
+def load_aggregation(spec: str, constant: float) -> Aggregation:
+    """`--aggregation` with its C. Raises: UserError where there is none of that name, or a user's function fails on an
+    example."""
+    function = plugins.ingredient(spec, AGGREGATIONS, "aggregation")
+    wanted = _wanted("aggregation", spec, function, ["constant", "groups"], second="constant")
 
-    @wraps(aggregation)
-    def checked(mask: Tensor, constant: float) -> Tensor:
-        return _checked("aggregation", spec, aggregation(mask, constant), "[B, T]", mask)
+    def aggregation(mask: Tensor, groups: Tensor) -> Tensor:
+        given = {"constant": constant, "groups": groups}
+        found = function(mask, **{parameter: given[name] for parameter, name in wanted.items()})
+        return _checked("aggregation", spec, found, "[B, T]", mask)
 
-    _try("aggregation", spec, checked, torch.tensor([[True, True, False], [False, True, False]]), 3.0)
-    return checked
+    if spec not in AGGREGATIONS:
+        mask = torch.tensor([[True, True, False], [False, True, False]])
+        _try("aggregation", spec, aggregation, mask, torch.tensor([0, 1]))
+    return aggregation
 
 
 def load_loss_term(spec: str | None) -> LossTerm | None:
@@ -60,20 +73,59 @@ def load_loss_term(spec: str | None) -> LossTerm | None:
     return checked
 
 
-def _checked(flag: str, spec: str, output: Tensor, dimensions: str, like: Tensor) -> Tensor:
+def _wanted(flag: str, spec: str, function: Callable, known: list[str], second: str | None = None) -> dict[str, str]:
+    """A function's parameters -> which of the known values each of them gets.
+
+    The first parameter is left out: it is positional, whatever its name; the next one gets the `second`, if there is
+    such a thing, where its own name says nothing. Raises: UserError for a required parameter of another name.
+    """
+    parameters: Mapping[str, inspect.Parameter] = inspect.signature(function).parameters
+    named = [p for p in parameters.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    first = named[:1] if named and named[0].kind is not inspect.Parameter.KEYWORD_ONLY else []
+    others = named[len(first) :]
+    values = {p.name: p.name for p in others if p.name in known}
+    if second and others and others[0].default is inspect.Parameter.empty and others[0].name not in known:
+        values[others[0].name] = second
+    unknown = [p.name for p in others if p.default is p.empty and p.name not in values]
+    if unknown:
+        raise UserError(
+            f"--{flag} {spec} requires the parameter {', '.join(unknown)}, which is not known. Beside its first one it "
+            f"may ask for: {', '.join(known)}."
+        )
+    return values
+
+
+class _EveryVerifier(dict):
+    """An example's rewards by verifier: the same for any verifier that a function asks for by name."""
+
+    def __missing__(self, name: str) -> Tensor:
+        return self["example"]
+
+
+EXAMPLE = AdvantageInputs(
+    rewards=torch.tensor([[1.0, 0.0], [0.5, 0.5]]),
+    lengths=torch.tensor([[2.0, 1.0], [1.0, 2.0]]),
+    mask=torch.tensor([[[True, True], [True, False]], [[True, False], [True, True]]]),
+    truncated=torch.tensor([[False, False], [False, True]]),
+    by_verifier=_EveryVerifier(example=torch.tensor([[1.0, 0.0], [0.5, 0.5]])),
+)
+"""On which a user's advantage function is tried."""
+
+
+def _checked(flag: str, spec: str, output: Any, dimensions: str, like: Tensor) -> Tensor:
     try:
         return of_shape("what it returns", output, dimensions, like.shape)
     except ValueError as error:
         raise UserError(f"--{flag} {spec}: {error}.") from error
 
 
-def _try(flag: str, spec: str, function, *example) -> None:
+def _try(flag: str, spec: str, function: Callable, *example: Any) -> None:
     try:
         function(*example)
     except UserError:
         raise
     except Exception as error:  # a user's function may raise anything
         raise UserError(
-            f"--{flag} {spec} raised {type(error).__name__}: {error}, on an example of shape "
-            f"{list(example[0].shape)}. Mend the function, or use a built-in one."
+            f"--{flag} {spec} raised {type(error).__name__}: {error}, on a small example. Mend the function, or use a "
+            "built-in one."
         ) from error

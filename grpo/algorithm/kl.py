@@ -1,4 +1,4 @@
-"""KL to the frozen reference: estimators per token, KL in the reward, and a weight that seeks a target.
+"""KL to the frozen reference: estimators per token, and the KL in the reward; and PPO's KL to the policy that sampled.
 
 B sequences, T token positions. d = l - l_ref, D the sum of d over a response, |o| its tokens, N those of the optimizer
 batch, C the constant. On-policy (one update on responses drawn from the policy itself) the expected gradient is exactly
@@ -31,11 +31,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from grpo.algorithm.token_inputs import MAX_LOG_RATIO
 from grpo.shapes import same_shape
-
-MAX_LOG_RATIO = 20.0
-"""Differences of log-probabilities are clamped here before exp: e^20 is far outside any clip range, yet finite, so
-that one token gone astray cannot turn a step into inf or NaN."""
 
 KLEstimator = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(log-probabilities, the reference's, ratio to the sampling policy), all [B, T] -> [B, T]."""
@@ -44,11 +41,13 @@ KLEstimator = Callable[[Tensor, Tensor, Tensor], Tensor]
 def k1(logprobs: Tensor, ref_logprobs: Tensor, ratio: Tensor) -> Tensor:
     """d: unbiased as a value, but no penalty as a loss term. Its gradient is that of log-likelihood, so that the
     reference drops out: zero in expectation, or a pull to longer responses where the weights depend on the length."""
+    same_shape("[B, T]", logprobs=logprobs, ref_logprobs=ref_logprobs)
     return logprobs - ref_logprobs
 
 
 def k2(logprobs: Tensor, ref_logprobs: Tensor, ratio: Tensor) -> Tensor:
     """d^2 / 2 (Schulman, "Approximating KL divergence"): on-policy, the next token's reverse KL by its gradient."""
+    same_shape("[B, T]", logprobs=logprobs, ref_logprobs=ref_logprobs)
     return (logprobs - ref_logprobs).square() / 2
 
 
@@ -56,9 +55,10 @@ def k3(logprobs: Tensor, ref_logprobs: Tensor, ratio: Tensor | None = None) -> T
     """exp(-d) - 1 + d, never negative (arXiv 2402.03300, eq. 4): unbiased for the reverse KL as a value, yet on-policy
     the next token's forward KL by its gradient.
 
-    >>> k3(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 0.0]))
-    tensor([0.0000, 0.3679])
+    >>> k3(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0]]))
+    tensor([[0.0000, 0.3679]])
     """
+    same_shape("[B, T]", logprobs=logprobs, ref_logprobs=ref_logprobs)
     difference = (logprobs - ref_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     # expm1 keeps the digits that exp(-d) - 1 cancels where policy and reference nearly agree.
     return torch.expm1(-difference) + difference
@@ -83,36 +83,15 @@ def response_kl(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
     return ((logprobs - ref_logprobs) * mask).sum(dim=1)
 
 
-HORIZON = 10_000
-"""Responses over which the weight is adapted, as in TRL, verl and OpenRLHF."""
+def old_kl(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
+    """ratio - 1 - log ratio, [B, T]: of KL(policy that sampled || policy) unbiased by value and by gradient, since the
+    tokens are drawn from the first of the two (PPO's penalty, arXiv 1707.06347, section 4).
 
-MAX_ERROR, MAX_GAIN = 0.2, 0.1
-"""The paper's bound of the relative error, and its gain K_beta, here a bound of the gain. So a step changes the weight
-by 2% at most: while the KL is young (it starts at 0) the weight sinks slowly, and no horizon turns it to 0 or below."""
+    Zero, and without a gradient, while the policy is the one that sampled: at the first update of a batch.
 
-
-class KLCoefficient:
-    """The weight of the KL: constant, or adapted to a target (Ziegler et al., arXiv 1909.08593, section 2.2):
-
-        value *= 1 + clip(measured / target - 1, -0.2, 0.2) * min(responses / horizon, 0.1)
-
-    The paper's gain is 0.1 a step; responses / horizon is that of its code and of its peers (`AdaptiveKLController`).
-
-    >>> weight = KLCoefficient(0.1, target=0.02, horizon=12_800)
-    >>> weight.update(measured=0.0, responses=128)
-    >>> round(weight.value, 6)
-    0.0998
+    >>> old_kl(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0]]))
+    tensor([[0.0000, 0.7183]])
     """
-
-    def __init__(self, value: float, target: float | None = None, horizon: int = HORIZON) -> None:
-        """`target` in nats a token, None for a constant weight; `horizon` in responses."""
-        self.value = value
-        self.target = target
-        self.horizon = horizon
-
-    def update(self, measured: float | None, responses: int) -> None:
-        """Adapt to the KL of a step, nats a token, measured on so many responses; None: not measured, no change."""
-        if self.target is None or measured is None:
-            return
-        error = max(-MAX_ERROR, min(MAX_ERROR, measured / self.target - 1))
-        self.value *= 1 + error * min(MAX_GAIN, responses / self.horizon)
+    same_shape("[B, T]", logprobs=logprobs, old_logprobs=old_logprobs)
+    difference = (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return torch.expm1(difference) - difference

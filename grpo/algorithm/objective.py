@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from grpo.algorithm.losses import TokenInputs, TokenLoss, policy_token_loss
+from grpo.algorithm.losses import TokenLoss, policy_token_loss
 from grpo.algorithm.table import Algorithm
+from grpo.algorithm.token_inputs import TokenInputs
 from grpo.records import Batch
 
 LossTerm = Callable[[Tensor, Batch], Tensor]
@@ -54,8 +55,11 @@ class Objective:
             "entropy": entropy.detach()[mask].sum(),
             "clip_low": token.clip_low[mask].sum(),
             "clip_high": token.clip_high[mask].sum(),
+            "clip_dual": token.clip_dual[mask].sum(),
             "importance": token.importance[mask].sum(),
+            "importance_cut": token.importance_cut[mask].sum(),
             "engine_gap": (micro_batch.old_logprobs - micro_batch.sampler_logprobs)[mask].abs().sum(),
+            "old_kl": token.old_kl[mask].sum(),
         }
         if token.kl is not None:
             means["kl"] = token.kl[mask].sum()

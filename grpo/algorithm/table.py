@@ -1,6 +1,7 @@
-"""THE TABLE: an algorithm is one row. Nothing in this project branches on an algorithm's name.
+"""The table: an algorithm is one row. Nothing in this project branches on an algorithm's name.
 
-Every ingredient of a row has a flag of the same name that overrides it (precedence: row < flag).
+Every cell of a row has a flag of the same name that overrides it (precedence: row < flag). What a row does otherwise
+than its paper is said in the row.
 """
 
 from __future__ import annotations
@@ -17,72 +18,193 @@ class Algorithm:
     aggregation: str
     """How token losses become one number: a name in aggregations.AGGREGATIONS."""
     surrogate: str = "clipped"
-    """What is minimised per token: a name in losses.SURROGATES."""
+    """What is minimised per token: a name in surrogates.SURROGATES."""
     ratio: str = "token"
-    """The ratio that it is made of: a name in losses.RATIOS."""
+    """The ratio that it is made of: a name in ratios.RATIOS."""
     clip_low: float = 0.2
     """The ratio is clipped below at 1 - clip_low ..."""
     clip_high: float = 0.2
-    """... and above at 1 + clip_high."""
+    """... and above at 1 + clip_high; for `geometric` both are limits of the ratio's logarithm."""
+    dual_clip: float = 0.0
+    """For `clipped`: where the advantage is negative, the loss stops growing at this ratio; 0: it does not."""
     ratio_cap: float = 5.0
     """Absolute cap of the ratio; read by the surrogate `cispo` alone."""
+    gate_positive: float = 1.0
+    """For `soft_gate`: its temperature where the advantage is positive ..."""
+    gate_negative: float = 1.05
+    """... and elsewhere; the higher, the sooner a token loses its pull."""
     kl_coef: float = 0.0
     """Weight of the KL to the frozen reference."""
     kl_estimator: str = "k3"
     """A name in kl.KL_ESTIMATORS; read where the KL is in the loss."""
     kl_in: str = "loss"
     """`loss`: a term of every token; `reward`: k1 summed over the response, subtracted from its reward."""
+    old_kl_coef: float = 0.0
+    """Weight of the KL of the policy that sampled to the current one: PPO's penalty."""
     entropy_coef: float = 0.0
     """Weight of the entropy bonus."""
     truncated: str = "zero"
-    """What happens to a response cut at the token limit: `zero` reward (as the Dr. GRPO release), `mask` it out of the
-    loss, or `keep` what the verifiers say."""
+    """What happens to a response cut at the token limit: `zero`, a reward of at most 0 (for rewards of 0 and 1 that is
+    the Dr. GRPO release's 0); `mask`, out of the loss; `keep`, what the verifiers say."""
     penalties: tuple[str, ...] = ()
     """Verifiers that belong to the algorithm, added to those of --reward."""
+    uniform_groups: str = "keep"
+    """Groups whose first verifier gives all responses the same: `keep` them, or `drop` their tokens from the loss."""
     dynamic_sampling: int = 0
-    """Times that a step may draw anew for groups whose rewards are all equal; 0: it does not."""
-    importance_cap: float = 2.0
-    """Cap of the importance weight that corrects the sampler-trainer gap; 0: no correction."""
+    """Times that a step may draw anew for such groups, which are then dropped where they are left; 0: it does not."""
+    importance: str = "truncate"
+    """What is done about the sampler's log-probabilities not being the trainer's: a name in importance.IMPORTANCE."""
+    importance_low: float | None = None
+    """Lower limit of the importance weight, for those that mask; None: importance.LIMITS has it."""
+    importance_cap: float | None = None
+    """Upper limit of it; None: importance.LIMITS has it; 0: no correction."""
+    paper: str = ""
+    """Where the row comes from."""
+    departures: str = ""
+    """What it does otherwise."""
 
+
+EVERYWHERE = (
+    "the importance weight (at most 2), which no paper here but CISPO's, ScaleRL's and Dr. GRPO's later code has; "
+    "truncated responses score at most 0 unless the row says otherwise"
+)
+"""Departures of every row, said once."""
 
 ALGORITHMS: dict[str, Algorithm] = {
-    # Williams 1992; CS336 lecture 17, loss mode `naive` on raw rewards. Departure: none.
-    "reinforce": Algorithm(advantage="raw", aggregation="token_mean", surrogate="naive"),
-    # CS336 lecture 17, `max_rewards` with its clipped loss and its clip range of 0.01. Departure: the ratio is exp of
-    # the difference of the log-probabilities; the lecture's code divides them, which turns the gradient's sign.
-    "max_reward": Algorithm(advantage="max_only", aggregation="token_mean", clip_low=0.01, clip_high=0.01),
-    # Back to Basics (arXiv 2402.14740), eq. 8, with the summed log-probability of a response. Departure: the sum over
-    # tokens is divided by the constant C, which only scales the learning rate; KL 0 (the paper puts it in the reward:
-    # --kl-in reward --kl-coef 0.05).
-    "rloo": Algorithm(advantage="leave_one_out", aggregation="constant", surrogate="unclipped"),
-    # DeepSeekMath (arXiv 2402.03300), section 4.1.2 and eq. 3-4; beta 0.04 from section 4.2. Departures: the paper
-    # does not name its std's ddof or eps (here 1 and 1e-4, as TRL); truncated responses score 0.
-    "grpo": Algorithm(advantage="group_normalized", aggregation="sequence_mean", kl_coef=0.04),
-    # Understanding R1-Zero-Like Training (arXiv 2503.20783), section 3.2: no std, and a constant instead of |o|;
-    # both halves, or it is not Dr. GRPO. beta 0 as in the paper's experiments; C is --loss-constant.
-    "dr_grpo": Algorithm(advantage="centered", aggregation="constant"),
-    # DAPO (arXiv 2503.14476): clip-higher (section 3.1), dynamic sampling (3.2), token mean (3.3), soft overlong
-    # penalty (3.4, eq. 13), no KL (2.3). Departures: dynamic sampling is bounded, so that a batch that cannot be filled
-    # is completed with groups that teach nothing; the penalty's buffer is a fifth of the budget, as 4,096 of 20,480.
+    "reinforce": Algorithm(
+        advantage="raw",
+        aggregation="token_mean",
+        surrogate="naive",
+        paper="Williams 1992; CS336 lecture 17, `naive` on raw rewards",
+        departures="a mean over tokens, as the lecture's `.mean()`, where REINFORCE sums over the response",
+    ),
+    "max_reward": Algorithm(
+        advantage="max_only",
+        aggregation="token_mean",
+        clip_low=0.01,
+        clip_high=0.01,
+        paper="CS336 lecture 17, `max_rewards`, clip range 0.01",
+        departures="the ratio is exp of the difference; the lecture's code divides log-probabilities, which turns the "
+        "gradient's sign",
+    ),
+    "rloo": Algorithm(
+        advantage="leave_one_out",
+        aggregation="constant",
+        surrogate="unclipped",
+        paper="Back to Basics (arXiv 2402.14740), eq. 8",
+        departures="the sum over tokens is divided by C (under AdamW with a clipped norm not the same as a smaller "
+        "learning rate); KL 0 (paper: 0.03 in the reward, --kl-in reward --kl-coef 0.03); with several updates the "
+        "ratio is the token's, unclipped, where the paper's is the response's",
+    ),
+    "grpo": Algorithm(
+        advantage="group_normalized",
+        aggregation="sequence_mean",
+        kl_coef=0.04,
+        paper="DeepSeekMath (arXiv 2402.03300), section 4.1, eq. 3 and 4",
+        departures="std with ddof 1 and eps 1e-4, as TRL: the paper names neither",
+    ),
+    "dr_grpo": Algorithm(
+        advantage="centered",
+        aggregation="constant",
+        paper="Understanding R1-Zero-Like Training (arXiv 2503.20783), section 3.2: no std *and* a constant",
+        departures="C is the generation budget (--loss-constant), as in the release",
+    ),
     "dapo": Algorithm(
         advantage="group_normalized",
         aggregation="token_mean",
         clip_high=0.28,
         truncated="keep",
-        penalties=("overlong",),
+        # Rewards are 0 and 1 here, and -1 and 1 there: half the weight makes the penalty what it is there. The
+        # group's std takes out the common factor of two.
+        penalties=("overlong=0.5",),
+        uniform_groups="drop",
         dynamic_sampling=3,
+        paper="DAPO (arXiv 2503.14476), sections 3.1 to 3.4, eq. 8 to 13",
+        departures="dynamic sampling is bounded: groups that could not be replaced are dropped from the loss; divides "
+        "by the tokens of the optimizer batch, as its code, where eq. 8 divides by the group's (--aggregation "
+        "prompt_mean); the penalty's buffer is a fifth of the budget, as 4,096 of 20,480; rewards of 0 and 1 with "
+        "half the penalty are the paper's of -1 and 1 with the whole, up to the std's eps",
     ),
-    # GSPO (arXiv 2507.18071), eq. 5 and 7; clip range from section 5.1; KL 0 as in the authors' release.
     "gspo": Algorithm(
-        advantage="group_normalized", aggregation="sequence_mean", ratio="sequence", clip_low=3e-4, clip_high=4e-4
+        advantage="group_normalized",
+        aggregation="sequence_mean",
+        ratio="sequence",
+        clip_low=3e-4,
+        clip_high=4e-4,
+        paper="GSPO (arXiv 2507.18071), eq. 5 and 7; clip range of section 5.1",
+        departures="KL 0, as in the authors' release",
     ),
-    # MiniMax-M1 (arXiv 2506.13585), eq. 4-5, without KL. Departure: the paper does not give its cap; 5.0 is that of
-    # ScaleRL (arXiv 2510.13786) and of TRL.
-    "cispo": Algorithm(advantage="group_normalized", aggregation="token_mean", surrogate="cispo", ratio_cap=5.0),
-    # REINFORCE++ with baseline (arXiv 2501.03262), the variant for several responses a problem: group mean, deviation
-    # of the whole batch, k2 as a loss. Departure: the KL's weight is not fixed by the method; 1e-3 here.
-    "reinforce_pp": Algorithm(advantage="batch_normalized", aggregation="token_mean", kl_coef=1e-3, kl_estimator="k2"),
+    "luspo": Algorithm(
+        advantage="group_normalized",
+        aggregation="constant",
+        ratio="sequence",
+        clip_low=2e-3,
+        clip_high=2.5e-3,
+        paper="LUSPO (arXiv 2602.05261), eq. 7: GSPO times the response's length; clip range of section 5.1",
+        departures="divided by the constant C, so that the loss is 1/C of the paper's",
+    ),
+    "gmpo": Algorithm(
+        advantage="group_normalized",
+        aggregation="sequence_mean",
+        surrogate="geometric",
+        clip_low=0.4,
+        clip_high=0.4,
+        paper="GMPO (arXiv 2507.20673): the geometric mean of clipped token ratios, clip range (e^-0.4, e^0.4)",
+        departures="the importance weight multiplies each token afterwards, outside the geometric mean",
+    ),
+    "sapo": Algorithm(
+        advantage="group_normalized",
+        aggregation="sequence_mean",
+        surrogate="soft_gate",
+        paper="SAPO (arXiv 2511.20347): a soft gate instead of a clip, temperatures 1.0 and 1.05",
+        departures="none in the formula; the loss's value, 2A/temperature at a ratio of 1, means nothing by itself",
+    ),
+    "cispo": Algorithm(
+        advantage="group_normalized",
+        aggregation="token_mean",
+        surrogate="cispo",
+        ratio_cap=5.0,
+        paper="MiniMax-M1 (arXiv 2506.13585), eq. 4 and 5",
+        departures="cap 5.0, that of ScaleRL's experiments and TRL: the paper gives none; divides by the tokens of the "
+        "batch where eq. 4 divides by the group's; without DAPO's dynamic sampling and penalty, which the paper uses",
+    ),
+    "scale_rl": Algorithm(
+        advantage="batch_normalized",
+        aggregation="prompt_mean",
+        surrogate="cispo",
+        ratio_cap=5.0,
+        uniform_groups="drop",
+        paper="ScaleRL (arXiv 2510.13786), section 4",
+        departures="the ingredients of the loss alone, without its float32 head, forced interruptions, "
+        "no-positive-resampling and asynchronous pipeline; the paper's ratio has the sampler in its denominator, here "
+        "the old policy times the importance weight; cap 5.0 of the 4, 5 and 8 that it finds alike; the deviation is "
+        "taken with the dropped groups in it",
+    ),
+    "lite_ppo": Algorithm(
+        advantage="batch_scaled",
+        aggregation="token_mean",
+        paper="Tricks or Traps? (arXiv 2508.08221), takeaway 3: group mean, deviation of the batch's raw rewards",
+        departures="clip range 0.2 and no KL are those of its code: the paper names neither",
+    ),
+    "maxrl": Algorithm(
+        advantage="mean_normalized",
+        aggregation="token_mean",
+        paper="Maximum Likelihood RL (arXiv 2602.02710), algorithm 1",
+        departures="no eps beside the mean (authors' code: 1e-6); needs rewards of at least 0, so no penalty and no KL "
+        "in the reward",
+    ),
+    "reinforce_pp": Algorithm(
+        advantage="batch_normalized",
+        aggregation="token_mean",
+        kl_coef=1e-3,
+        kl_estimator="k2",
+        paper="REINFORCE++ (arXiv 2501.03262), the variant with a baseline, eq. 6 to 8",
+        departures="deviation over responses, as eq. 7 reads (OpenRLHF and verl: over tokens); a mean over tokens, as "
+        "the code, where eq. 1 has 1/|o|; the method names no KL weight, here 1e-3",
+    ),
 }
 
 TRUNCATED = ("zero", "mask", "keep")
 """What `--truncated` accepts."""
+UNIFORM_GROUPS = ("keep", "drop")
+"""What `--uniform-groups` accepts."""

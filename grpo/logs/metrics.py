@@ -36,18 +36,23 @@ METRICS: dict[str, str] = {
     "length/truncated": "share of responses cut at --max-response-tokens",
     "group/uniform": "share of groups whose rewards are all equal: nobody is better, so nothing is learnt",
     "group/refills": "times that dynamic sampling drew anew in the step",
+    "group/dropped": "share of groups left out of the loss: all correct or all wrong, and the row drops such groups",
     "policy/loss": "value of the loss; about 0 with one update a step (the ratio is 1), though its gradient is not",
     "policy/surrogate": "weighted advantage times log-probability: a value that moves where the loss does not",
     "policy/kl": "k3 estimate of the KL to the frozen reference, nats a token; null where none is kept (--log-kl)",
     "policy/kl_coef": "weight of the KL; moves where --kl-target adapts it",
+    "policy/old_kl": "KL of the policy that sampled to the current one at the step's last update, nats a token",
+    "policy/old_kl_coef": "weight of that KL in the loss (PPO's penalty); moves where --old-kl-target adapts it",
     "policy/entropy": "how undecided the policy is, nats a token; near 0 a group's responses are all alike",
     "policy/clip_low": "share of tokens that no longer push: ratio below the clip range and advantage negative",
     "policy/clip_high": "share of tokens that no longer push: ratio above the clip range and advantage positive",
+    "policy/clip_dual": "share of tokens whose ratio is above --dual-clip while the advantage is negative",
     "policy/grad_norm": "gradient norm before it is cut to --max-grad-norm, mean over the step's updates",
     "policy/learning_rate": "learning rate of the step's last update",
     "policy/engine_gap": "sampler against trainer: mean absolute difference of the sampled tokens' log-probabilities",
     "policy/sync_gap": "the same on the fixed probe after the sync; above --sync-tolerance the run stops",
-    "policy/importance": "mean weight that corrects the engine gap, at most --importance-cap; 1 where the two agree",
+    "policy/importance": "mean weight that corrects the engine gap; 1 where sampler and trainer agree",
+    "policy/importance_cut": "share of tokens whose importance weight was truncated or masked",
     "time/generate": "seconds generating",
     "time/verify": "seconds waiting for verifiers after generation",
     "time/update": "seconds on log-probabilities and updates",
@@ -117,9 +122,10 @@ def step_metrics(
 
 
 def update_metrics(updates: Sequence[dict[str, float]]) -> Metrics:
-    """`policy/...`: the mean over a step's updates; the learning rate is the last one's."""
+    """`policy/...`: means over a step's updates; the learning rate and the KL to the old policy are the last one's."""
     means = {f"policy/{name}": fmean(update[name] for update in updates) for name in updates[0]}
-    return {"policy/kl": None, **means, "policy/learning_rate": updates[-1]["learning_rate"]}
+    last = {f"policy/{name}": updates[-1][name] for name in ("learning_rate", "old_kl")}
+    return {"policy/kl": None, **means, **last}
 
 
 def memory_metrics() -> Metrics:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Recording:
     policy moves and the starting model does not, so that only these give the ratio of a later step."""
     settings: dict[str, Any]
     """The flags of `SETTINGS`; model None is the embedded one."""
+    by_verifier: dict[str, Tensor] = field(default_factory=dict)
+    """Verifier -> [P, G] its own rewards; empty in recordings of earlier versions."""
 
 
 def save_rollouts(path: Path, recording: Recording) -> None:
@@ -60,6 +62,7 @@ def save_rollouts(path: Path, recording: Recording) -> None:
         "correct": recording.correct,
         "old_logprobs": recording.old_logprobs,
         "settings": recording.settings,
+        "by_verifier": recording.by_verifier,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
@@ -100,4 +103,5 @@ def _recording(content: dict[str, Any]) -> Recording:
         correct=content["correct"],
         old_logprobs=content["old_logprobs"],
         settings=content["settings"],
+        by_verifier=content.get("by_verifier", {}),
     )

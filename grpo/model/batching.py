@@ -14,7 +14,9 @@ from torch import Tensor
 from grpo.records import Batch, Group
 
 
-def collate(groups: Sequence[Group], pad_id: int, *, mask_truncated: bool = False) -> Batch:
+def collate(
+    groups: Sequence[Group], pad_id: int, *, mask_truncated: bool = False, dropped: Tensor | None = None
+) -> Batch:
     """P groups of G -> one Batch of B = P * G sequences, padded on the right and shifted once.
 
     A prompt `a b` with a response `c d` becomes the row
@@ -23,9 +25,12 @@ def collate(groups: Sequence[Group], pad_id: int, *, mask_truncated: bool = Fals
         targets  b c d
         mask     . x x     response tokens, the final end-of-sequence included
 
-    `mask_truncated` empties the mask of responses cut at the token limit; they stay in B.
+    `mask_truncated` empties the mask of responses cut at the token limit, `dropped`, [P] bool, that of whole groups;
+    they stay in B.
     """
     rows = [(group.problem.prompt_tokens, rollout) for group in groups for rollout in group.rollouts]
+    index = torch.tensor([p for p, group in enumerate(groups) for _ in group.rollouts])
+    kept = torch.ones(len(groups), dtype=torch.bool) if dropped is None else ~dropped
     width = max(len(prompt) + len(rollout.tokens) for prompt, rollout in rows) - 1
     tokens = torch.full((len(rows), width + 1), pad_id)
     mask = torch.zeros(len(rows), width, dtype=torch.bool)
@@ -34,7 +39,7 @@ def collate(groups: Sequence[Group], pad_id: int, *, mask_truncated: bool = Fals
     for i, (prompt, rollout) in enumerate(rows):
         start, end = len(prompt), len(prompt) + len(rollout.tokens)
         tokens[i, :end] = torch.tensor([*prompt, *rollout.tokens])
-        mask[i, start - 1 : end - 1] = not (mask_truncated and rollout.truncated)
+        mask[i, start - 1 : end - 1] = bool(kept[index[i]]) and not (mask_truncated and rollout.truncated)
         sampler_logprobs[i, start - 1 : end - 1] = torch.tensor(rollout.logprobs)
         lengths[i] = end - 1
     return Batch(
@@ -42,17 +47,18 @@ def collate(groups: Sequence[Group], pad_id: int, *, mask_truncated: bool = Fals
         targets=tokens[:, 1:],
         lengths=lengths,
         mask=mask,
+        groups=index,
         sampler_logprobs=sampler_logprobs,
     )
 
 
 def optimizer_batches(
-    batch: Batch, updates: int, epochs: int, aggregate: Callable[[Tensor], Tensor], seed: int
+    batch: Batch, updates: int, epochs: int, aggregate: Callable[[Tensor, Tensor], Tensor], seed: int
 ) -> Iterator[Batch]:
     """Cut a rollout batch into `updates` optimizer batches of equal size, reshuffled for each of `epochs` passes.
 
-    The token weights, `aggregate`: mask [B, T] -> [B, T], are computed here, over a whole optimizer batch. A single
-    update takes the batch in order.
+    The token weights, `aggregate`: mask [B, T], groups [B] -> [B, T], are computed here, over a whole optimizer batch.
+    A single update takes the batch in order.
     """
     generator = torch.Generator().manual_seed(seed)
     if len(batch) % updates:
@@ -61,7 +67,7 @@ def optimizer_batches(
         order = torch.arange(len(batch)) if updates == 1 else torch.randperm(len(batch), generator=generator)
         for rows in order.chunk(updates):
             optimizer_batch = batch.take(rows)
-            yield replace(optimizer_batch, token_weights=aggregate(optimizer_batch.mask))
+            yield replace(optimizer_batch, token_weights=aggregate(optimizer_batch.mask, optimizer_batch.groups))
 
 
 def micro_batches(batch: Batch, max_tokens: int) -> Iterator[Tensor]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from grpo.algorithm.kl import KLCoefficient
+from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.errors import UserError
 from grpo.model.policy import Policy
 
@@ -29,12 +29,18 @@ def save_model(folder: Path, policy: Policy, tokenizer: PreTrainedTokenizerBase)
 
 
 def save_checkpoint(
-    run: Path, step: int, policy: Policy, tokenizer: PreTrainedTokenizerBase, kl_coef: KLCoefficient
+    run: Path,
+    step: int,
+    policy: Policy,
+    tokenizer: PreTrainedTokenizerBase,
+    kl_coef: KLCoefficient,
+    old_kl_coef: OldKLCoefficient,
 ) -> None:
     """`run/checkpoint-STEP`: the model, and what a bit-exact resume needs."""
     state = {
         "step": step,
         "kl_coef": kl_coef.value,
+        "old_kl_coef": old_kl_coef.value,
         "optimizer": policy.optimizer.state_dict(),
         "schedule": policy.schedule.state_dict(),
     }
@@ -49,13 +55,14 @@ def latest_checkpoint(run: Path) -> Path:
     return max(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
-def restore(checkpoint: Path, policy: Policy, kl_coef: KLCoefficient) -> int:
-    """Optimizer, schedule and KL weight of a checkpoint into a policy made from its model; returns the step."""
+def restore(checkpoint: Path, policy: Policy, kl_coef: KLCoefficient, old_kl_coef: OldKLCoefficient) -> int:
+    """Optimizer, schedule and KL weights of a checkpoint into a policy made from its model; returns the step."""
     state = torch.load(checkpoint / STATE, weights_only=True, map_location=policy.device)
     policy.optimizer.load_state_dict(state["optimizer"])
     policy.schedule.load_state_dict(state["schedule"])
-    if kl_coef.target is not None:  # a constant weight is the flag's to say
-        kl_coef.value = state["kl_coef"]
+    for name, weight in (("kl_coef", kl_coef), ("old_kl_coef", old_kl_coef)):
+        if weight.target is not None:  # a constant weight is the flag's to say
+            weight.value = state.get(name, weight.value)  # checkpoints of earlier versions know no old_kl_coef
     return state["step"]
 
 

@@ -1,4 +1,4 @@
-"""Which problems a step asks: endless passes over the data, each in its own shuffled order."""
+"""Which problems a step asks: endless passes over the data, each in its own shuffled order; and further ones."""
 
 from __future__ import annotations
 
@@ -23,3 +23,15 @@ def draw(problems: Sequence[Problem], count: int, step: int, seed: int | str) ->
             random.Random(f"{seed}/{epoch}").shuffle(orders[epoch])
         drawn.append(problems[orders[epoch][index]])
     return drawn
+
+
+def draw_anew(
+    problems: Sequence[Problem], count: int, step: int, attempt: int, seed: int, asked: Sequence[Problem]
+) -> list[Problem]:
+    """Further problems for a step, none of which it has `asked` already; fewer where the data has no more of them.
+
+    A pure function of its arguments: a resumed run draws the same.
+    """
+    taken = {id(problem) for problem in asked}
+    others = [problem for problem in problems if id(problem) not in taken]
+    return random.Random(f"{seed}/{step}/{attempt}").sample(others, min(count, len(others)))
