@@ -17,7 +17,8 @@ from grpo.algorithm.losses import Bounds, TokenLoss, policy_token_loss
 from grpo.config import Config, parse
 from grpo.engines.sync import SyncError
 from grpo.errors import UserError
-from grpo.evaluation import evaluate, training_metrics
+from grpo.evaluation.measures import training_metrics
+from grpo.evaluation.responses import evaluate
 from grpo.evaluation.results import write_results
 from grpo.logs.logger import summary, whole_samples
 from grpo.logs.metrics import Metrics, Stopwatch, correct, lengths, step_metrics, truncated
