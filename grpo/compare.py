@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from grpo.comparison import Comparison, compare
+from grpo.comparison.comparison import Comparison, compare
 from grpo.comparison.figure import draw
 from grpo.comparison.groups import group_runs
 from grpo.comparison.page import page

@@ -14,7 +14,8 @@ from grpo.algorithm.objective import Objective
 from grpo.config import Config
 from grpo.engines.sync import SyncError
 from grpo.errors import UserError
-from grpo.evaluation import evaluate, training_metrics
+from grpo.evaluation.measures import training_metrics
+from grpo.evaluation.responses import evaluate
 from grpo.evaluation.results import write_results
 from grpo.logs.logger import summary, whole_samples
 from grpo.logs.metrics import Metrics, Stopwatch, step_metrics

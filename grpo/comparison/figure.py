@@ -15,10 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from grpo.comparison import Comparison
+from grpo.comparison.cells import seeds_text
+from grpo.comparison.comparison import Comparison
 from grpo.comparison.panels import GroupCurve, Panel
 from grpo.comparison.styles import Style, styles
-from grpo.comparison.summary import methods, seeds_text
+from grpo.comparison.summary import methods
 
 DPI = 120
 

@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from grpo.algorithm.advantages import FORMER_NAMES
 from grpo.algorithm.table import ALGORITHMS
 from grpo.comparison.runs import Run
 from grpo.errors import UserError
@@ -94,8 +95,11 @@ def show_setting(value: Any) -> str:
 
 
 def compared_config(run: Run) -> dict[str, Any]:
-    """The run's config.json without what is IGNORED; empty where it has none."""
-    return {name: value for name, value in (run.config or {}).items() if name not in IGNORED}
+    """The run's config.json without what is IGNORED, advantages by today's names; empty where it has none."""
+    settings = {name: value for name, value in (run.config or {}).items() if name not in IGNORED}
+    if "advantage" in settings:
+        settings["advantage"] = FORMER_NAMES.get(settings["advantage"], settings["advantage"])
+    return settings
 
 
 def _settings(run: Run) -> dict[str, Any]:

@@ -74,16 +74,16 @@ class Run:
         steps; where a metric is missing the counts are NaN.
         """
         total, mean = self.column("tokens") / self.column("length/mean"), self.column("length/mean")
-        right, wrong = self.column("length/correct"), self.column("length/incorrect")
+        correct, incorrect = self.column("length/correct"), self.column("length/incorrect")
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.where(np.abs(wrong - right) > 1e-3, (mean - right) / (wrong - right), np.nan)
-        share[np.isnan(wrong) & ~np.isnan(right)] = 0.0
-        share[np.isnan(right) & ~np.isnan(wrong)] = 1.0
-        solved, equal = ~np.isnan(share), ~np.isnan(right) & ~np.isnan(wrong)
+            share = np.where(np.abs(incorrect - correct) > 1e-3, (mean - correct) / (incorrect - correct), np.nan)
+        share[np.isnan(incorrect) & ~np.isnan(correct)] = 0.0
+        share[np.isnan(correct) & ~np.isnan(incorrect)] = 1.0
+        solved, equal = ~np.isnan(share), ~np.isnan(correct) & ~np.isnan(incorrect)
         if solved.any():
             share[equal & ~solved] = np.interp(self.steps, self.steps[solved], share[solved])[equal & ~solved]
-        incorrect = np.round(total * share.clip(0.0, 1.0))
-        return {"length/correct": np.round(total) - incorrect, "length/incorrect": incorrect}
+        count = np.round(total * share.clip(0.0, 1.0))
+        return {"length/correct": np.round(total) - count, "length/incorrect": count}
 
 
 def find_runs(arguments: Sequence[str]) -> list[Path]:

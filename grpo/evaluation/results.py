@@ -35,7 +35,7 @@ class ResponseResult:
     """What the response answers, as text, for the vote of maj@k; None where it has no answer, or the first verifier's
     file does not say how to read one."""
     failure: str | None
-    """`error` or `timeout` where the first verifier failed on it; it counts as wrong."""
+    """`error` or `timeout` where the first verifier failed on it; it counts as incorrect."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ProblemResult:
 
     @property
     def accuracy(self) -> float:
-        """The share of its responses that is right."""
+        """The share of its responses that is correct."""
         return sum(response.correct for response in self.responses) / len(self.responses)
 
     @property

@@ -30,8 +30,8 @@ from grpo.records import Group, Rewards
 SHOWN = {
     "reward/mean": "reward {:.2f}",
     "length/mean": "length {:5.1f}",
-    "length/correct": "right {:5.1f}",
-    "length/incorrect": "wrong {:5.1f}",
+    "length/correct": "correct {:5.1f}",
+    "length/incorrect": "incorrect {:5.1f}",
     "group/uniform": "uniform {:3.0%}",
     "policy/kl": "kl {:.4f}",
     "policy/entropy": "entropy {:.2f}",

@@ -85,16 +85,19 @@ def test_response_counts_are_unknown_without_tokens(tmp_path):
 @given(st.lists(st.tuples(st.integers(1, 4000), st.booleans()), min_size=2, max_size=64))
 def test_response_counts_are_those_of_any_step(tmp_path_factory, responses):
     """From means in single precision, as torch logs them."""
-    right, wrong = ([length for length, correct in responses if correct is which] for which in (True, False))
-    mean = [float(np.mean(lengths, dtype=np.float32)) if lengths else None for lengths in (right, wrong)]
+    correct, incorrect = ([length for length, c in responses if c is which] for which in (True, False))
+    mean = [float(np.mean(lengths, dtype=np.float32)) if lengths else None for lengths in (correct, incorrect)]
     if None not in mean and abs(mean[0] - mean[1]) < 0.05:
         return  # not to be told from their mean
     logged = {
-        "step": 1, "tokens": float(sum(right + wrong)), "length/mean": float(np.mean(right + wrong, dtype=np.float32)),
-        "length/correct": mean[0], "length/incorrect": mean[1],
-    }  # fmt: skip
+        "step": 1,
+        "tokens": float(sum(correct + incorrect)),
+        "length/mean": float(np.mean(correct + incorrect, dtype=np.float32)),
+        "length/correct": mean[0],
+        "length/incorrect": mean[1],
+    }
     counts = make_run(tmp_path_factory.mktemp("runs") / "a", [logged]).response_counts
-    assert (counts["length/correct"][0], counts["length/incorrect"][0]) == (len(right), len(wrong))
+    assert (counts["length/correct"][0], counts["length/incorrect"][0]) == (len(correct), len(incorrect))
 
 
 def test_runs_are_found_by_folder_file_parent_and_pattern(tmp_path):

@@ -69,6 +69,8 @@ def test_files_of_a_run(tmp_path, capsys):
 
 def test_the_line_of_a_step_leaves_out_what_is_absent():
     assert step_line(METRICS) == "step    1  reward 0.50  length  12.0  gap 1e-07"
+    lengths = {"step": 1, "length/correct": 9.5, "length/incorrect": 120.25}
+    assert step_line(lengths) == "step    1  correct   9.5  incorrect 120.2"
     line = step_line({"step": 20, "eval/accuracy": 0.915, "eval/length": 30.0})
     assert line == "step   20  | held-out accuracy 91.5%, length 30.0"
     interval = {"eval/accuracy_low": 0.882, "eval/accuracy_high": 0.945}
