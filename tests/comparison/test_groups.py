@@ -106,7 +106,5 @@ def test_values_as_text(value, text):
 
 def test_a_run_of_an_earlier_version_is_a_seed_of_todays(tmp_path):
     """Its config.json has the advantage under its former name."""
-    configs = {"old": {"advantage": "group_normalised", "seed": 1}, "new": {"advantage": "group_normalized"}}
-    runs = [make_run(tmp_path / name, [row(1)], config) for name, config in configs.items()]
-    (group,) = group_runs(runs)
-    assert group.runs == tuple(runs)
+    old, new = {"advantage": "group_normalised", "seed": 1}, {"advantage": "group_normalized"}
+    assert grouped(tmp_path, old, new) == [("grpo", "ab")]
