@@ -6,7 +6,6 @@ of them stands once, above the table.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ from rich.table import Column, Table
 from grpo.evaluation import accuracy_by
 from grpo.evaluation.intervals import Estimate
 from grpo.evaluation.pairing import Comparison, Evaluated
-from grpo.logs.logger import write_json
+from grpo.files import write_json, write_text
 
 ABSENT = "–"
 
@@ -239,8 +238,5 @@ ESTIMATES = ("pass_at", "maj_at")
 
 def write_report(out: Path, found: Sequence[Evaluated], comparisons: Sequence[Comparison]) -> None:
     """`report.md` and `summary.json`, each whole or not at all; the folder is made."""
-    out.mkdir(parents=True, exist_ok=True)
-    part = out / "report.md.part"
-    part.write_text(markdown(sections(found, comparisons)), encoding="utf-8")
-    os.replace(part, out / "report.md")
+    write_text(out / "report.md", markdown(sections(found, comparisons)))
     write_json(out / "summary.json", summary(found, comparisons))

@@ -14,7 +14,6 @@ the sets of data/ that come from the hub are read from a local folder instead.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 from grpo import plugins
 from grpo.errors import UserError
+from grpo.files import read_jsonl
 
 Row = dict[str, Any]
 
@@ -116,25 +116,6 @@ def data_rewards(spec: str) -> tuple[str, ...]:
             "such as ('math_answer',)."
         )
     return tuple(named)
-
-
-def read_jsonl(path: Path) -> list[Row]:
-    """One JSON object a line; blank lines are skipped. Raises: UserError naming file and line."""
-    if not path.is_file():
-        raise UserError(f"There is no data file {path}. Give the path of a .jsonl file, one JSON object a line.")
-    rows = []
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode())
-            except ValueError as error:  # also of bytes that are no UTF-8
-                raise UserError(f"{path}, line {number} is not JSON: {error}. Write one JSON object a line.") from error
-            if not isinstance(row, dict):
-                raise UserError(f"{path}, line {number} is a {type(row).__name__}; each line must be a JSON object.")
-            rows.append(row)
-    return rows
 
 
 def load_hub(spec: str, split: str) -> list[Row]:
