@@ -153,7 +153,7 @@ def _child(parent: int, model: str, tasks: Sequence[Task], options: Options) -> 
 
 
 def evaluate_model(model: str, tasks: Sequence[Task], options: Options, console: Console) -> None:
-    """Generate and judge what is missing, chunk by chunk, each appended to its file. Raises: UserError."""
+    """Generate and verify what is missing, chunk by chunk, each appended to its file. Raises: UserError."""
     transformers.utils.logging.disable_progress_bar()  # ours is the only one
     progress = Progress(
         TextColumn("{task.description}", markup=False),

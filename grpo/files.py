@@ -157,4 +157,5 @@ def _made(line: bytes, make: Callable[[dict[str, Any]], T], what: str, errors: s
     try:
         return make(row)
     except FAULTS as error:
-        raise ValueError(f"is not {what} ({type(error).__name__}: {error})") from error
+        said = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"  # a KeyError says a key
+        raise ValueError(f"is not {what} ({said})") from error

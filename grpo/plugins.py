@@ -108,7 +108,7 @@ def load(spec: str, kind: str) -> Callable:
     return found
 
 
-def constant(spec: str, kind: str, name: str, default: Any) -> Any:
+def attribute(spec: str, kind: str, name: str, default: Any) -> Any:
     """What the file that `spec` names defines under `name` beside its function, such as a data set's `REWARD`.
 
     Raises: UserError where there is no such file.

@@ -113,7 +113,7 @@ def one_round(config, parts, pools, step: int) -> tuple[dict[str, float], float]
         seconds[name] = time.perf_counter() - started
     started = time.perf_counter()
     batch = collate(groups, parts.tokenizer.pad_token_id)
-    advantages = parts.advantage(rewards.parts["math_answer"])
+    advantages = parts.advantage(rewards.by_verifier["math_answer"])
     batch = replace(batch, ref_logprobs=parts.reference.logprobs(batch), advantages=advantages.flatten())
     aggregate = partial(parts.aggregation, constant=config.loss_constant)
     for part in optimizer_batches(batch, 1, 1, aggregate, step_seed(config, step)):

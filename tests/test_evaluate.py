@@ -39,7 +39,7 @@ def planned(options: Options):
 
 def result(problem, right, *, tokens=10, level=None):
     """The result on a planned problem: a response for each of `right`."""
-    responses = [ResponseResult("r", r, {"judge": float(r)}, tokens, False, "7" if r else "8", None) for r in right]
+    responses = [ResponseResult("r", r, {"first": float(r)}, tokens, False, "7" if r else "8", None) for r in right]
     return ProblemResult(0, None, problem.prompt, problem.columns["answer"], level, None, tuple(responses))
 
 

@@ -210,6 +210,7 @@ def test_blank_lines_are_skipped_and_counted(tmp_path):
         (b"[1]", "line 2 is a list, not a row with `a`"),
         (b"null", "line 2 is a NoneType, not a row with `a`"),
         (b"{}", "line 2 is not a row with `a` (KeyError: 'a')"),
+        (b'{"a": "b"}', "line 2 is not a row with `a` (invalid literal for int()"),
         (b'{"a": []}', "line 2 is not a row with `a` (TypeError: "),
         (b'{"a": Infinity}', "line 2 is not a row with `a` (OverflowError: "),
         (b"[" * 100_000, "line 2 is not JSON ("),

@@ -1,4 +1,4 @@
-"""Held-out problems -> responses, judged -> accuracy, pass@k, maj@k and lengths. Training and the command use this.
+"""Held-out problems -> responses, verified -> accuracy, pass@k, maj@k and lengths. Training and the command use this.
 
     >>> results = evaluate(engine, verifiers, problems, 8, temperature=1.0, max_tokens=3000, seed=0)
     >>> measure(results).accuracy
@@ -48,26 +48,26 @@ def evaluate(
     groups = engine.generate(
         problems, responses, temperature=temperature, max_tokens=max_tokens, seed=seed, on_response=finished
     )
-    outcomes = verifiers.judge(groups)
-    judge = next(iter(outcomes))
+    outcomes = verifiers.outcomes(groups)
+    deciding = next(iter(outcomes))
     results = []
     for p, group in enumerate(groups):
-        judged = []
+        found = []
         for g, rollout in enumerate(group.rollouts):
             said = {name: row[p * responses + g] for name, row in outcomes.items()}
-            judged.append(
+            found.append(
                 ResponseResult(
                     text=rollout.text,
-                    correct=(said[judge].reward or 0.0) >= 1.0 and not rollout.truncated,
+                    correct=(said[deciding].reward or 0.0) >= 1.0 and not rollout.truncated,
                     rewards={name: outcome.reward for name, outcome in said.items()},
                     tokens=len(rollout.tokens),
                     truncated=rollout.truncated,
                     final_answer=verifiers.final_answer(rollout.text),
-                    failure=said[judge].failure,
+                    failure=said[deciding].failure,
                 )
             )
         columns = {name: group.problem.columns.get(name) for name in ("id", "answer", "level", "subject")}
-        results.append(ProblemResult(first + p, prompt=group.problem.prompt, responses=tuple(judged), **columns))
+        results.append(ProblemResult(first + p, prompt=group.problem.prompt, responses=tuple(found), **columns))
     return results
 
 

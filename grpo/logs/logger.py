@@ -169,7 +169,7 @@ def whole_samples(
                 "reward": total[p, 0].item(),
                 "advantage": advantages[p, 0].item(),
                 "truncated": rollout.truncated,
-                "verifiers": {name: _number(part[p, 0].item()) for name, part in rewards.parts.items()},
+                "verifiers": {name: _number(part[p, 0].item()) for name, part in rewards.by_verifier.items()},
                 "columns": columns,
             }
         )

@@ -74,7 +74,7 @@ METRICS: dict[str, str] = {
 
 def correct(rewards: Rewards) -> Tensor:
     """[P, G] bool: full marks (1 or more) from the first verifier, whatever formats and penalties add to the total."""
-    first = next(iter(rewards.parts.values()))
+    first = next(iter(rewards.by_verifier.values()))
     return first.nan_to_num(0.0) >= 1.0
 
 
@@ -93,7 +93,7 @@ def rollout_metrics(groups: Sequence[Group], rewards: Rewards, total: Tensor) ->
     right, length = correct(rewards), lengths(groups)
     return {
         "reward/mean": total.mean().item(),
-        **{f"reward/{name}": _mean(part[~part.isnan()]) for name, part in rewards.parts.items()},
+        **{f"reward/{name}": _mean(part[~part.isnan()]) for name, part in rewards.by_verifier.items()},
         "reward/errors": float(sum(rewards.errors.values())),
         "reward/timeouts": float(sum(rewards.timeouts.values())),
         **{f"reward/errors/{name}": float(count) for name, count in rewards.errors.items() if count},

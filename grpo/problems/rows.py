@@ -109,7 +109,7 @@ def data_rewards(spec: str) -> tuple[str, ...]:
     """
     if not has_split(spec) or _is_hub_name(spec):
         return DEFAULT_REWARD
-    named = plugins.constant(spec, "data", "REWARD", DEFAULT_REWARD)
+    named = plugins.attribute(spec, "data", "REWARD", DEFAULT_REWARD)
     if not isinstance(named, tuple | list) or not named or not all(isinstance(name, str) for name in named):
         raise UserError(
             f"--data {spec}: REWARD in its file is {named!r}, and must be a tuple of verifiers as --reward takes them, "

@@ -23,7 +23,7 @@ from grpo.verifiers.verify import Verifiers
 
 
 def response(correct, answer="?", tokens=10, truncated=False, failure=None):
-    return ResponseResult("text", correct, {"judge": float(correct)}, tokens, truncated, answer, failure)
+    return ResponseResult("text", correct, {"first": float(correct)}, tokens, truncated, answer, failure)
 
 
 def problem(index, *responses, prompt=None, level=None, subject=None):
@@ -200,7 +200,7 @@ def mine(tmp_path_factory):
 SAMPLING = dict(temperature=1.0, max_tokens=24, seed=3)
 
 
-def test_every_response_is_judged_and_kept(vllm_engine, tied_folder, problems, mine):
+def test_every_response_is_verified_and_kept(vllm_engine, tied_folder, problems, mine):
     vllm_engine.sync(make_policy(tied_folder))
     calls = []
     results = evaluate(vllm_engine, mine, problems, 6, first=10, on_response=lambda: calls.append(1), **SAMPLING)

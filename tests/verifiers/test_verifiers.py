@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from grpo.errors import UserError
 from grpo.records import Group, Problem, Rollout
-from grpo.verifiers.check import counted, main, perturbed
+from grpo.verifiers.cases import perturbed
+from grpo.verifiers.check import counted, main
 from grpo.verifiers.verify import Outcome, Verifiers, check_specs
 
 HOSTILE = str(Path(__file__).parent / "hostile_verifiers.py")
@@ -172,7 +173,7 @@ def test_a_hostile_call_scores_0_and_costs_no_other(hostile, kind):
 @pytest.mark.parametrize("kind", [*TIMEOUTS, *ERRORS])
 def test_the_message_says_what_happened(hostile, kind):
     expected = ERRORS.get(kind, f"it took longer than the time limit of {LIMIT:g} s")
-    outcome = hostile.judge([group(["1", kind, "1"])])["hostile_verifiers"][1]
+    outcome = hostile.outcomes([group(["1", kind, "1"])])["hostile_verifiers"][1]
     assert outcome.message.startswith(expected)
 
 
@@ -368,11 +369,11 @@ def test_weights_and_parts_and_none(file):
             return None if len(response) > 2 else True
     """)
     rewards = rewards_of([f"{spec}:length=0.5", f"{spec}:if_short=-2"], [group(["", "a"]), group(["bb", "ccc"])])
-    assert list(rewards.parts) == ["mine.length", "mine.if_short"]
-    assert rewards.parts["mine.length"].tolist() == [[0, 1], [2, 3]]
-    assert same(rewards.parts["mine.if_short"], [[1, 1], [1, nan]])
+    assert list(rewards.by_verifier) == ["mine.length", "mine.if_short"]
+    assert rewards.by_verifier["mine.length"].tolist() == [[0, 1], [2, 3]]
+    assert same(rewards.by_verifier["mine.if_short"], [[1, 1], [1, nan]])
     assert rewards.total.tolist() == [[-2, -1.5], [-1, 1.5]]
-    assert rewards.total.dtype == rewards.parts["mine.if_short"].dtype == torch.float32
+    assert rewards.total.dtype == rewards.by_verifier["mine.if_short"].dtype == torch.float32
     assert rewards.errors == rewards.timeouts == {"mine.length": 0, "mine.if_short": 0}
 
 
@@ -398,9 +399,9 @@ def test_the_number_of_workers_changes_nothing(workers):
     groups = [group([["1", f"{i}", "raise_an_error", f"{i % 7}"][j] for j in range(4)]) for i in range(40)]
     rewards = rewards_of([HOSTILE, f"{HOSTILE}:leave_things_behind"], groups, workers=workers)
     expected = [[1.0, float(i == 1), 0.0, float(i % 7 == 1)] for i in range(40)]
-    assert rewards.parts["hostile_verifiers"].tolist() == expected
+    assert rewards.by_verifier["hostile_verifiers"].tolist() == expected
     assert rewards.errors["hostile_verifiers"] == 40
-    fingerprint = rewards.parts["hostile_verifiers.leave_things_behind"].double().sum().item()
+    fingerprint = rewards.by_verifier["hostile_verifiers.leave_things_behind"].double().sum().item()
     known = test_the_number_of_workers_changes_nothing.__dict__.setdefault("fingerprint", fingerprint)
     assert fingerprint == known > 0
 
@@ -489,7 +490,7 @@ def test_a_batch_verifier_gets_the_whole_step(file):
     """)
     rewards = rewards_of([spec], [group(["1", "22"]), group(["", "4444"])])
     assert same(rewards.total, [[10.25, 0.5], [0, 1]])
-    assert same(rewards.parts["mine"], [[10.25, 0.5], [nan, 1]])
+    assert same(rewards.by_verifier["mine"], [[10.25, 0.5], [nan, 1]])
 
 
 def test_a_batch_may_come_back_as_an_array(file):
@@ -514,7 +515,7 @@ def test_async_verifiers(file):
             return await asyncio.gather(*map(one, responses))
     """)
     rewards = rewards_of([f"{spec}:one", f"{spec}:all"], [group(["a", "bb"])])
-    assert [part.tolist() for part in rewards.parts.values()] == [[[1, 2]], [[1, 2]]]
+    assert [part.tolist() for part in rewards.by_verifier.values()] == [[[1, 2]], [[1, 2]]]
 
 
 def test_callable_objects_and_modules(file, tmp_path, monkeypatch):
@@ -558,13 +559,13 @@ def test_reward_functions_written_for_trl(file):
     text = [group(["1", "2"], level=3, prompt="a column that TRL keeps to itself")]
     text = [Group(Problem("What is 1?", (), each.problem.columns), each.rollouts) for each in text]
     rewards = rewards_of([f"trl:{spec}:accuracy=2"], text)
-    assert same(rewards.parts["theirs.accuracy"], [[1, nan]])
+    assert same(rewards.by_verifier["theirs.accuracy"], [[1, nan]])
     assert rewards.total.tolist() == [[2, 0]]
     problem = Problem([{"role": "user", "content": "What is 1?"}], (), {})
     rollouts = (rollout("abc", (1, 2)), rollout("d", (5,)))
     rewards = rewards_of([f"trl:{spec}:chat", f"trl:{spec}:ids"], [Group(problem, rollouts)])
-    assert rewards.parts["theirs.chat"].tolist() == [[3, 1]]
-    assert rewards.parts["theirs.ids"].tolist() == [[3, 5]]
+    assert rewards.by_verifier["theirs.chat"].tolist() == [[3, 1]]
+    assert rewards.by_verifier["theirs.ids"].tolist() == [[3, 5]]
 
 
 def test_prepare_runs_in_the_workers_before_the_clock(file):
@@ -879,9 +880,13 @@ def test_check_labelled_responses(check):
     [
         ((), {}, "nothing to check"),
         (("--data", "nowhere.jsonl"), {}, "nowhere.jsonl cannot be read"),
-        ((), {"data": [{"problem": "1+1?"}]}, "line 1 lacks answer; it has: problem"),
-        ((), {"data": [{"answer": "2"}, [1]]}, "line 2 lacks answer; it has: no columns"),
-        ((), {"labelled": [{"response": "2", "answer": "2"}]}, "line 1 lacks label; it has: response, answer"),
+        ((), {"data": [{"problem": "1+1?"}]}, "line 1 is not a row with answer (it lacks answer; it has: problem)"),
+        ((), {"data": [{"answer": "2"}, [1]]}, "line 2 is a list, not a row with answer"),
+        (
+            (),
+            {"labelled": [{"response": "2", "answer": "2"}]},
+            "line 1 is not a row with response and label (it lacks label; it has: response, answer)",
+        ),
         ((), {"labelled": [{"response": "2", "answer": "2", "label": "yes"}]}, "label must be true or false"),
         ((), {"labelled": [{"response": "2", "label": True}]}, "requires 'answer'"),
         ((), {"data": []}, "has no rows"),
