@@ -45,7 +45,7 @@ def inside_an_empty_folder(tmp_path, monkeypatch):
         (["--model"], "--model is given without a value"),
         (["--template"], "--template is given without a value"),
         (["--data", "--model", TINY], "--data is given without a value"),
-        (["--results", "a.jsonl"], "There is no result file a.jsonl"),
+        (["--results", "a.jsonl"], "a.jsonl cannot be read: No such file"),
         (["--results", "a.jsonl", "--template", "chat"], "--template has no meaning beside --results"),
     ],
 )

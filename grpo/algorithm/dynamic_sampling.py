@@ -49,17 +49,17 @@ def select(pool: Sequence[Scored], wanted: int) -> Scored:
     taken = replace(
         rewards,
         total=rewards.total[chosen],
-        parts={name: part[chosen] for name, part in rewards.parts.items()},
+        by_verifier={name: part[chosen] for name, part in rewards.by_verifier.items()},
     )
     return Scored([groups[i] for i in chosen.tolist()], taken, total[chosen])
 
 
 def join(several: Sequence[Rewards]) -> Rewards:
     """The rewards of several batches of groups as those of one; failures add up."""
-    names = several[0].parts
+    names = several[0].by_verifier
     return Rewards(
         total=torch.cat([rewards.total for rewards in several]),
-        parts={name: torch.cat([rewards.parts[name] for rewards in several]) for name in names},
+        by_verifier={name: torch.cat([rewards.by_verifier[name] for rewards in several]) for name in names},
         errors={name: sum(rewards.errors[name] for rewards in several) for name in names},
         timeouts={name: sum(rewards.timeouts[name] for rewards in several) for name in names},
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,8 +15,8 @@ from rich.table import Column, Table
 from grpo.evaluation.measures import accuracy_by
 from grpo.evaluation.pairing import Evaluated, PairedDifference
 from grpo.evaluation.sections import Section, sections
+from grpo.files import write_json
 from grpo.intervals import Estimate
-from grpo.logs.logger import write_json
 
 ESTIMATES = ("pass_at", "maj_at")
 """Measures that hold an estimate for each k."""

@@ -43,7 +43,7 @@ def evaluate(
     groups = engine.generate(
         problems, responses, temperature=temperature, max_tokens=max_tokens, seed=seed, on_response=finished
     )
-    outcomes = verifiers.judge(groups)
+    outcomes = verifiers.outcomes(groups)
     first_verifier = next(iter(outcomes))
     results = []
     for p, group in enumerate(groups):

@@ -35,7 +35,7 @@ def test_uniform_groups_are_replaced_in_order_of_arrival_and_everything_moves_al
     groups, rewards, total = found = select(pool, 3)
     assert names(found) == ["[1, 0]", "[2, 0]", "[3, 0]"] and len(groups) == 3
     assert total.tolist() == rewards.total.tolist() == [[1, 0], [2, 0], [3, 0]]
-    assert rewards.parts["a"].tolist() == [[10, 0], [20, 0], [30, 0]]
+    assert rewards.by_verifier["a"].tolist() == [[10, 0], [20, 0], [30, 0]]
     assert rewards.errors == {"a": 3}
 
 

@@ -6,7 +6,8 @@ import pytest
 from synthetic_evaluations import RESULTS, problem
 
 from grpo.errors import UserError
-from grpo.evaluation.results import ResponseResult, append_results, drop_torn_line, read_results, write_results
+from grpo.evaluation.results import ResponseResult, append_results, read_results, write_results
+from grpo.files import cut_torn_line
 
 
 @pytest.mark.parametrize("text", ["\ud800 lone", "a\u2028b\x85c", "NUL \x00", "new\nline\r"])
@@ -26,10 +27,10 @@ def test_a_torn_line_is_cut_off(tmp_path):
     path.write_bytes(whole + whole[:100])
     with pytest.raises(UserError, match="line 4 is no result"):
         read_results(path)
-    drop_torn_line(path)
+    cut_torn_line(path)
     assert path.read_bytes() == whole
     path.write_bytes(whole[:50])
-    drop_torn_line(path)
+    cut_torn_line(path)
     assert path.read_bytes() == b""
 
 
