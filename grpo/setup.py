@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from grpo.algorithm.advantages import FORMER_NAMES, Advantage
+from grpo.algorithm.advantages import Advantage
 from grpo.algorithm.aggregations import Aggregation
 from grpo.algorithm.ingredients import load_advantage, load_aggregation, load_loss_term
 from grpo.algorithm.kl import KLCoefficient
 from grpo.algorithm.objective import LossTerm
+from grpo.algorithm.table import FORMER_NAMES
 from grpo.config import Config
 from grpo.engines.choose import EngineSettings, choose_engine, make_engine
 from grpo.engines.protocol import Engine

@@ -178,34 +178,6 @@ def test_the_main_readme_is_short():
     assert README.count("\n") <= 230
 
 
-def floor_table():
-    """The table of grpo/README.md, top floor first: the files and rooms of each."""
-    section = PAGES["grpo/README.md"].partition("## Floors")[2].partition("\n## ")[0]
-    return [re.findall(r"`(\w+)`", line) for line in section.split("\n") if line.startswith("| ") and "`" in line]
-
-
-def imported(path):
-    """The files and rooms of grpo that a file imports, by their names directly under grpo."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "grpo":
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("grpo."):
-            yield node.module.split(".")[1]
-        elif isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("grpo."))
-
-
-def test_no_file_imports_from_a_higher_floor():
-    floor = {name: -depth for depth, names in enumerate(floor_table()) for name in names}
-    files = [path for path in (ROOT / "grpo").rglob("*.py") if path != ROOT / "grpo" / "__init__.py"]
-    assert len(floor) == sum(map(len, floor_table())), "a name is on two floors"
-    for path in files:
-        name = path.relative_to(ROOT / "grpo").parts[0].removesuffix(".py")
-        assert name in floor, f"{name} is on no floor of grpo/README.md"
-        above = [other for other in imported(path) if floor[other] > floor[name]]
-        assert not above, f"{path.relative_to(ROOT)} imports {above} from a higher floor"
-
-
 def test_tracked_files_name_no_machine():
     listed = subprocess.run(["git", "ls-files", "*.py", "*.md", "*.toml"], cwd=ROOT, capture_output=True, text=True)
     for name in listed.stdout.split():

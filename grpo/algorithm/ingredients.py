@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from grpo import plugins
-from grpo.algorithm.advantages import ADVANTAGES, FORMER_NAMES, Advantage
+from grpo.algorithm.advantages import ADVANTAGES, Advantage
 from grpo.algorithm.aggregations import AGGREGATIONS, Aggregation
 from grpo.algorithm.objective import LossTerm
+from grpo.algorithm.table import FORMER_NAMES
 from grpo.errors import UserError
 from grpo.records import Batch
 from grpo.shapes import of_shape

@@ -86,3 +86,10 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 TRUNCATED = ("zero", "mask", "keep")
 """What `--truncated` accepts."""
+
+FORMER_NAMES = {
+    "centred": "centered",
+    "group_normalised": "group_normalized",
+    "batch_normalised": "batch_normalized",
+}
+"""Spellings of earlier versions, which flags, saved configs and recordings may still hold -> the name today."""

@@ -16,8 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from grpo.algorithm.advantages import FORMER_NAMES
-from grpo.algorithm.table import ALGORITHMS
+from grpo.algorithm.table import ALGORITHMS, FORMER_NAMES
 from grpo.comparison.runs import Run
 from grpo.errors import UserError
 

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from grpo.evaluation.measures import accuracy_by
 from grpo.evaluation.pairing import Evaluated, PairedDifference
 from grpo.evaluation.sections import Section, sections
-from grpo.files import write_json
+from grpo.files import write_json, write_text
 from grpo.intervals import Estimate
 
 ESTIMATES = ("pass_at", "maj_at")
@@ -82,7 +82,5 @@ def summary(found: Sequence[Evaluated], differences: Sequence[PairedDifference])
 def write_report(out: Path, found: Sequence[Evaluated], differences: Sequence[PairedDifference]) -> None:
     """`report.md` and `summary.json`, each whole or not at all; the folder is made."""
     out.mkdir(parents=True, exist_ok=True)
-    part = out / "report.md.part"
-    part.write_text(markdown(sections(found, differences)), encoding="utf-8")
-    os.replace(part, out / "report.md")
+    write_text(out / "report.md", markdown(sections(found, differences)))
     write_json(out / "summary.json", summary(found, differences))

@@ -4,9 +4,10 @@ import pytest
 import torch
 from conftest import make_batch
 
-from grpo.algorithm.advantages import ADVANTAGES, FORMER_NAMES
+from grpo.algorithm.advantages import ADVANTAGES
 from grpo.algorithm.aggregations import AGGREGATIONS
 from grpo.algorithm.ingredients import load_advantage, load_aggregation, load_loss_term
+from grpo.algorithm.table import FORMER_NAMES
 from grpo.errors import UserError
 
 MASK = torch.tensor([[True, True, False], [True, False, False]])
