@@ -6,7 +6,6 @@ and differences between groups with intervals. It reads metrics.jsonl and needs 
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from grpo.comparison import Comparison, compare
+from grpo.comparison.comparison import Comparison, compare
 from grpo.comparison.figure import draw
 from grpo.comparison.groups import group_runs
 from grpo.comparison.page import page
@@ -24,6 +23,7 @@ from grpo.comparison.styles import styles
 from grpo.comparison.summary import findings, notes, summary_table
 from grpo.comparison.view import make_view
 from grpo.errors import UserError
+from grpo.files import written_whole
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,8 @@ def write(comparison: Comparison, out: Path, command: list[str]) -> tuple[Path, 
     """The picture and the page, each whole or not at all."""
     picture, html = outputs(out)
     draw(comparison, picture)
-    part = html.with_name(html.name + ".part")
-    part.write_text(page(comparison, picture.read_bytes(), command), encoding="utf-8", errors="replace")
-    os.replace(part, html)
+    with written_whole(html) as part:
+        part.write_text(page(comparison, picture.read_bytes(), command), encoding="utf-8", errors="replace")
     return picture, html
 
 

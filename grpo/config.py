@@ -5,12 +5,10 @@ Precedence: preset (embedded model or real model) < row of algorithm/table.py < 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from grpo.algorithm.advantages import FORMER_NAMES
 from grpo.algorithm.importance import IMPORTANCE
 from grpo.algorithm.kl import KL_ESTIMATORS, KL_PLACES
 from grpo.algorithm.kl_weight import HORIZON
@@ -261,15 +259,3 @@ class Config(  # --help lists the last group first
     def to_json(self) -> dict[str, Any]:
         """The resolved values, as config.json and wandb hold them."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
-
-
-def in_todays_words(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A config.json of an earlier version with the names and meanings of this one; one of this version as it is."""
-    settings = dict(saved)
-    if "advantage" in settings:
-        settings["advantage"] = FORMER_NAMES.get(settings["advantage"], settings["advantage"])
-    if (
-        "importance" not in settings and settings.get("importance_cap") == 2.0
-    ):  # was the default, and is what None means
-        settings["importance_cap"] = None
-    return settings

@@ -1,4 +1,4 @@
-"""Evaluate models on held-out problems, or compare what was evaluated before: `python -m grpo.evaluate`.
+"""Evaluate models on held-out problems, or read what was evaluated before: `python -m grpo.evaluate`.
 
     python -m grpo.evaluate --model Qwen/Qwen2.5-Math-1.5B runs/a/model --data math500 aime24 --template qwen_math plain
     python -m grpo.evaluate --results runs/a/evaluations/step-000000.jsonl runs/a/evaluations/step-000100.jsonl
@@ -10,47 +10,27 @@ what it would have had. Each model runs in a process of its own, and its memory 
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
-import multiprocessing
-import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import transformers
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from grpo.engines.choose import choose_engine, make_engine
-from grpo.engines.protocol import Engine
+from grpo.engines.choose import choose_engine
 from grpo.errors import UserError
-from grpo.evaluation import evaluate
+from grpo.evaluation.model_process import ProcessFailed, in_own_process
 from grpo.evaluation.options import Options, check_ks, refuse_with_results, resolve
-from grpo.evaluation.pairing import compare_files, compare_models, evaluated
-from grpo.evaluation.plan import Evaluation, claim, finished, plan
-from grpo.evaluation.report import print_report, sections, write_report
-from grpo.evaluation.results import ProblemResult, append_results, read_results
-from grpo.model.policy import Policy
-from grpo.model.pretrained import load_model, load_tokenizer
-from grpo.setup import engine_settings, make_verifiers, torch_device
-from grpo.verifiers.verify import Verifiers
-
-
-@dataclass(frozen=True)
-class Task:
-    """An evaluation and what of it is done already."""
-
-    evaluation: Evaluation
-    done: list[ProblemResult]
-
-    @property
-    def complete(self) -> bool:
-        return len(self.done) == len(self.evaluation.problems)
+from grpo.evaluation.pairing import evaluated, file_differences, model_differences
+from grpo.evaluation.plan import claim, finished, plan
+from grpo.evaluation.report import print_report, write_report
+from grpo.evaluation.results import read_results
+from grpo.evaluation.sections import sections
+from grpo.evaluation.tasks import Task
 
 
 def run(options: Options, console: Console) -> None:
@@ -60,7 +40,7 @@ def run(options: Options, console: Console) -> None:
         read = {str(path): read_results(path) for path in options.results}
         check_ks(options.k, max(len(results[0].responses) for results in read.values()))
         found = [evaluated({"file": path}, results, options.k) for path, results in read.items()]
-        comparisons = compare_files(found)
+        differences = file_differences(found)
     else:
         engine, reason = choose_engine(options.engine)
         options = resolve(replace(options, engine=engine))
@@ -80,10 +60,10 @@ def run(options: Options, console: Console) -> None:
             for evaluations in planned.values()
             for e in evaluations
         ]
-        comparisons = compare_models(found)
-    print_report(sections(found, comparisons), console)
+        differences = model_differences(found)
+    print_report(sections(found, differences), console)
     if options.out is not None:
-        write_report(options.out, found, comparisons)
+        write_report(options.out, found, differences)
         console.print(f"written to: {options.out}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -106,123 +86,6 @@ def locked(out: Path) -> Iterator[None]:
         except BlockingIOError:
             raise UserError(f"Another command is writing to {out}. Wait for it, or choose another --out.") from None
         yield
-
-
-# One model, in a process of its own ------------------------------------------------------------------------------
-
-
-class ProcessFailed(Exception):
-    """The process of a model has ended with another status than 0, and has said why."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"the model's process ended with status {status}")
-        self.status = status
-
-
-def in_own_process(model: str, tasks: Sequence[Task], options: Options) -> None:
-    """Run the tasks of a model in a new process, and wait for it. Raises: ProcessFailed."""
-    process = multiprocessing.get_context("spawn").Process(target=_child, args=(os.getpid(), model, tasks, options))
-    process.start()
-    try:
-        process.join()
-    except KeyboardInterrupt:  # the console sends it to both; the child ends by itself
-        process.join()
-        raise
-    if process.exitcode < 0:
-        print(
-            f"error: the process that evaluated {model} was killed ({signal.Signals(-process.exitcode).name}), perhaps "
-            "for its memory: lower --memory-fraction or --kv-cache-gib. What was finished is kept in --out.",
-            file=sys.stderr,
-        )
-    if process.exitcode != 0:
-        raise ProcessFailed(max(process.exitcode, 1))
-
-
-def _child(parent: int, model: str, tasks: Sequence[Task], options: Options) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: die with the command, however it dies
-    if os.getppid() != parent:
-        sys.exit(1)
-    try:
-        evaluate_model(model, tasks, options, Console(soft_wrap=True, highlight=False))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:  # the command itself says so
-        sys.exit(130)
-
-
-def evaluate_model(model: str, tasks: Sequence[Task], options: Options, console: Console) -> None:
-    """Generate and judge what is missing, chunk by chunk, each appended to its file. Raises: UserError."""
-    transformers.utils.logging.disable_progress_bar()  # ours is the only one
-    progress = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        refresh_per_second=2,
-    )
-    with ExitStack() as stack:
-        rewards = {task.evaluation.settings["reward"] for task in tasks}
-        verifiers = {reward: stack.enter_context(make_verifiers(reward, options)) for reward in rewards}
-        engine = engine_of(model, options)
-        stack.enter_context(progress)
-        for task in tasks:
-            evaluate_task(task, engine, verifiers[task.evaluation.settings["reward"]], options, progress)
-
-
-def evaluate_task(task: Task, engine: Engine, verifiers: Verifiers, options: Options, progress: Progress) -> None:
-    """The problems of an evaluation that are not done. A chunk's seed depends on its place alone."""
-    evaluation, settings = task.evaluation, task.evaluation.settings
-    problems, size, responses = evaluation.problems, settings["chunk_problems"], settings["responses"]
-    results = list(task.done)
-    name = " ".join(evaluation.names.values())
-    bar = progress.add_task(name, total=len(problems) * responses, completed=len(results) * responses)
-    for start in range(len(results), len(problems), size):
-        found = evaluate(
-            engine,
-            verifiers,
-            problems[start : start + size],
-            responses,
-            temperature=settings["temperature"],
-            max_tokens=settings["max_response_tokens"],
-            seed=chunk_seed(settings["seed"], start // size),
-            first=start,
-            on_response=lambda: progress.advance(bar),
-        )
-        append_results(evaluation.path(options.out), found)
-        results += found
-        accuracy = sum(result.accuracy for result in results) / len(results)
-        progress.update(bar, description=f"{name} {accuracy:.1%}")
-        if not progress.console.is_terminal or len(results) == len(problems):  # no bar to see; or its end
-            text = f"{name}: {len(results)}/{len(problems)} problems, accuracy {accuracy:.1%}"
-            progress.console.print(text, markup=False)
-
-
-def chunk_seed(seed: int, chunk: int) -> int:
-    """A seed of its own for each chunk, of no more bits than torch takes."""
-    return (seed * 1_000_003 + chunk) % 2**63
-
-
-def engine_of(model: str, options: Options) -> Engine:
-    """The engine with the model's weights, the only copy of them."""
-    policy = None
-    if options.engine == "hf":
-        loaded = load_model(model, device=torch_device(options), trust_remote_code=options.trust_remote_code)
-        policy = Policy(loaded, temperature=1.0, micro_batch_tokens=1)  # generates only; nothing is trained
-    settings = engine_settings(
-        options,
-        stop=options.stop,
-        max_prompt_tokens=options.max_prompt_tokens,
-        max_response_tokens=options.max_response_tokens,
-        sequences=options.chunk_problems * max(options.responses, 1),
-    )
-    tokenizer = load_tokenizer(model, trust_remote_code=options.trust_remote_code)
-    return make_engine(options.engine, model, tokenizer, settings, policy)
 
 
 def main(arguments: list[str] | None = None) -> int:

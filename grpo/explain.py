@@ -29,6 +29,7 @@ from grpo.algorithm.curves import Curves
 from grpo.algorithm.kl import KL_ESTIMATORS
 from grpo.algorithm.table import ALGORITHMS, Algorithm
 from grpo.errors import UserError
+from grpo.files import written_whole
 
 COLOURS = ("#0072b2", "#d55e00")
 KL_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -170,7 +171,8 @@ def draw(rows: dict[str, Algorithm], options: Options) -> None:
         for k, s in (("correct", "-"), ("incorrect", "--"))
     ]
     figure.legend(handles=keys, loc="outside upper center", ncols=4, frameon=False, fontsize="large", handlelength=3)
-    figure.savefig(options.out, dpi=110)
+    with written_whole(options.out) as part:
+        figure.savefig(part, dpi=110, format=options.out.suffix[1:] or "png")
     plt.close(figure)
 
 

@@ -24,7 +24,7 @@ def is_correct(reward: float | None) -> bool:
 
 def correct(rewards: Rewards) -> Tensor:
     """[P, G] bool: full marks from the first verifier."""
-    first = next(iter(rewards.parts.values()))
+    first = next(iter(rewards.by_verifier.values()))
     return first.nan_to_num(0.0) >= FULL_MARKS  # `is_correct` of each
 
 

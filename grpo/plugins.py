@@ -7,9 +7,9 @@
 | `my_pkg.graders:strict`             | an installed module                                   |
 | `think_format=0.1`                  | any of these with a weight (`split_weight`)           |
 
-Built-in plug-ins are plain files, loaded by path by the same lines that load a user's file. A plug-in may import files
-beside it, as in `from ._helper import clean`: its folder is its package. A built-in file whose name starts with `_` is
-such a helper, and no plug-in.
+Built-in plug-ins are plain files, loaded by path by the same lines that load a user's file. A plug-in may import what
+lies beside it, as in `from ._helper import clean` or `from ._math.text import clean`: its folder is its package. A
+built-in file or folder whose name starts with `_` is such a helper, and no plug-in.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def load(spec: str, kind: str) -> Callable:
     return found
 
 
-def constant(spec: str, kind: str, name: str, default: Any) -> Any:
+def attribute(spec: str, kind: str, name: str, default: Any) -> Any:
     """What the file that `spec` names defines under `name` beside its function, such as a data set's `REWARD`.
 
     Raises: UserError where there is no such file.
@@ -159,7 +159,9 @@ def _from_path(path: Path, spec: str) -> ModuleType:
         for left in set(sys.modules) - loaded_before:
             if left.startswith(f"{package}."):
                 del sys.modules[left]
-                vars(sys.modules[package]).pop(left.removeprefix(f"{package}."), None)
+                above, _, below = left.rpartition(".")
+                if above in sys.modules:  # a folder of helpers that another plug-in has loaded stays
+                    vars(sys.modules[above]).pop(below, None)
         if not isinstance(error, Exception):
             raise
         raise UserError(f"'{spec}': {path} failed while loading with {type(error).__name__}: {error}") from error

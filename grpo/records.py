@@ -54,7 +54,7 @@ class Rewards:
 
     total: Tensor
     """[P, G] float32: the weighted sum over verifiers."""
-    parts: dict[str, Tensor]
+    by_verifier: dict[str, Tensor]
     """Verifier name -> [P, G] float32 raw rewards; NaN where the verifier returned None ("does not apply")."""
     errors: dict[str, int]
     """Verifier name -> responses whose call raised or crashed; each scored 0. A batch call counts for all it covers."""

@@ -10,7 +10,6 @@ P problems a step, G responses a problem, B = P * G sequences, T token positions
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS
 from grpo.config import Config
 from grpo.errors import UserError
+from grpo.files import write_json
 from grpo.logs.rollouts import Recording, load_rollouts
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.policy import Policy, Reference
@@ -214,7 +214,7 @@ def run(options: Options) -> None:
     if options.out is not None:
         algorithms = {name: one.figures for name, one in replayed.items()}
         content = {"rollouts": str(options.rollouts), "model": options.model or first.model, "gap": gap}
-        options.out.write_text(json.dumps(content | {"algorithms": algorithms, "cosines": matrix}, indent=2) + "\n")
+        write_json(options.out, content | {"algorithms": algorithms, "cosines": matrix})
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 import tyro
 
-from grpo.algorithm.advantages import FORMER_NAMES, AdvantageInputs
+from grpo.algorithm.advantages import AdvantageInputs
 from grpo.algorithm.importance import limits
 from grpo.algorithm.ingredients import load_advantage, load_aggregation, load_loss_term
-from grpo.algorithm.table import ALGORITHMS
+from grpo.algorithm.table import ALGORITHMS, FORMER_NAMES
 from grpo.config import Config
 from grpo.errors import UserError
 from grpo.flags import check_choices, check_device, require

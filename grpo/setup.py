@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from grpo.algorithm.ingredients import Advantage, Aggregation, load_advantage, load_aggregation, load_loss_term
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.algorithm.objective import LossTerm
-from grpo.config import Config, in_todays_words
+from grpo.algorithm.table import in_todays_words
+from grpo.config import Config
 from grpo.engines.choose import EngineSettings, choose_engine, make_engine
 from grpo.engines.protocol import Engine
 from grpo.engines.sync import TOLERANCE, SyncProbe

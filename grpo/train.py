@@ -13,7 +13,8 @@ from grpo.algorithm.objective import Objective
 from grpo.config import Config
 from grpo.engines.sync import SyncError
 from grpo.errors import UserError
-from grpo.evaluation import evaluate, training_metrics
+from grpo.evaluation.measures import training_metrics
+from grpo.evaluation.responses import evaluate
 from grpo.evaluation.results import write_results
 from grpo.logs.logger import summary, whole_samples
 from grpo.logs.metrics import Metrics, Stopwatch, step_metrics
@@ -70,7 +71,7 @@ def train(config: Config, parts: Parts) -> None:
             left_out = dropped(informative, row)
             batch = collate(groups, pad_id, mask_truncated=row.truncated == "mask", dropped=left_out)
             batch = with_logprobs(batch, config, parts)
-            credited = credit(batch, groups, total, parts.advantage, row, rewards.parts)
+            credited = credit(batch, groups, total, parts.advantage, row, rewards.by_verifier)
             batch = replace(batch, advantages=credited.of_tokens)
             # 4. Update: clipped, on optimizer batches of equal size; the aggregation makes one number of token losses.
             passes = (config.updates_per_step, config.epochs_per_step)
@@ -127,7 +128,7 @@ def save_step(config: Config, parts: Parts, step: int, groups, rewards) -> None:
                 groups,
                 rewards.total,
                 correct(rewards),
-                by_verifier=rewards.parts,
+                by_verifier=rewards.by_verifier,
                 old_logprobs=parts.policy.logprobs(batch)[batch.mask],
                 settings=settings | ({"model": None} if config.embedded else {}),
             ),

@@ -11,15 +11,15 @@ r"""Does the response's final answer equal the gold answer, as mathematics? 1.0 
 >>> reward(r"\boxed{47+385}", answer="432")  # the problem, not its answer
 0.0
 
-Four stages, each in files of pure functions beside this one:
+Four stages, each in files of pure functions, those of `_math/`:
 
 1. *extract* (here): the last `\boxed{}` (several in one breath are a list), else the claim with which the text ends;
-2. *clean* (`_math_text`): one spelling for what LaTeX, Unicode and plain text spell in many ways (`\dfrac`, `½`, `<=`);
-3. *compare* (`_math_compare`, `_math_shapes`): by shape (list, set, tuple or interval, union, matrix, relation), then
-   word by word or, for a scalar, by value (`_math_values`, `_math_reader`): rationals exactly; whatever has names in it
-   at pseudo-random rational points (the Schwartz-Zippel test); irrational numbers to 40 digits. What the reader does
-   not know goes to math-verify (`_math_fallback`);
-4. *finished* (`_math_finished`): an answer that only writes down what is to be computed is none.
+2. *clean* (`text`): one spelling for what LaTeX, Unicode and plain text spell in many ways (`\dfrac`, `½`, `<=`);
+3. *compare* (`compare`, `shapes`): by shape (list, set, tuple or interval, union, matrix, relation), then word by word
+   or, for a scalar, by value (`values`, `reader`): rationals exactly; whatever has names in it at pseudo-random
+   rational points (the Schwartz-Zippel test); irrational numbers to 40 digits. What the reader does not know goes to
+   math-verify (`fallback`);
+4. *finished* (`finished`): an answer that only writes down what is to be computed is none.
 
 Nothing here evaluates Python, every size (length, digits, exponents, nesting, elements) is limited before anything is
 computed, and extraction is linear in the response. Where two conventions exist the stricter is taken, with these
@@ -36,9 +36,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from ._math_compare import equal
-from ._math_finished import finished
-from ._math_text import MATH, MAX_ANSWER, clean, closing, squash
+from ._math.compare import equal
+from ._math.finished import finished
+from ._math.text import MATH, MAX_ANSWER, clean, closing, squash
 
 MAX_TAIL = 3_000
 """Characters at the end of a response without a box in which its claim is looked for."""
@@ -87,7 +87,7 @@ def reward(response: str, answer: Any, prompt: Any = None) -> float:
 
 
 def final_answer(response: str) -> str | None:
-    r"""What the response claims, in the one spelling of `_math_text`: equal texts are one answer in a vote.
+    r"""What the response claims, in the one spelling of `clean`: equal texts are one answer in a vote.
 
     r"\boxed{\dfrac{1}{2}}" and r"so $\frac12$."  -> r"\frac12"; 0.5 is another text.
     """

@@ -1,81 +1,90 @@
-"""Write the README's tables (algorithms, flags, metrics, file tree) from the code. A test holds them together.
+"""Write the tables of the README files (algorithms, flags, metrics, files) from the code. A test holds them together.
 
     python scripts/update_readme.py
 
-Each table stands between <!-- NAME --> and <!-- /NAME -->; everything else in the README is written by hand.
+Each table stands between <!-- NAME --> and <!-- /NAME -->; everything else on a page is written by hand.
 """
 
 from __future__ import annotations
 
 import ast
-import itertools
+import inspect
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
-from grpo.algorithm.table import ALGORITHMS
+from grpo.algorithm.table import ALGORITHMS, EVERYWHERE, Algorithm
+from grpo.compare import Options as CompareOptions
 from grpo.config import Config
+from grpo.evaluation.options import Options as EvaluateOptions
 from grpo.logs.metrics import METRICS
 from grpo.logs.pictures import PICTURES
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("grpo", "rewards", "data", "scripts")
+"""Where README files are, besides the main one."""
 ROLES = {
-    ".ci/run": "what continuous integration runs: the README's test command",
-    "pyproject.toml": "dependencies and their pins, extras cpu, gpu and test",
-    "README.md": "this page",
-    "data/README.md": "how to write a data set",
-    "rewards/README.md": "how to write a verifier",
-    "scripts/curves.png": "the README's figure, by python -m grpo.compare",
+    "scripts/curves.png": "the figure of the main README, drawn by python -m grpo.compare",
     "grpo/tiny_model/": "the embedded model, a Hugging Face folder; its README says how it was made",
-    "tests/": "test_<file>.py for each file above; `python -m pytest -m 'not slow'` leaves out the minutes-long ones",
+    "tests/": "test_<file>.py for each file; `python -m pytest -m 'not slow'` leaves out the ones that take minutes",
 }
-"""What files are for that do not say so themselves."""
+"""What files and folders are for that do not say so themselves."""
 COMMENT = re.compile(r"(?:<!-- |/\* |// |# )(.+?)(?: -->| \*/)?$")
 
 
-def algorithms() -> str:
-    """THE TABLE, a line a row."""
-    header = [
-        "`--algo`",
-        "advantage",
-        "aggregation",
-        "surrogate",
-        "ratio, limits",
-        "KL in the loss",
-        "truncated",
-        "also",
-    ]
-    lines = [header, ["---"] * len(header)]
+# Tables ----------------------------------------------------------------------------------------------------------
+
+
+def algorithms(departures: str = "grpo/algorithm/README.md") -> str:
+    """The algorithm table, one line a row. `departures`: the page that lists what a row does otherwise than its paper."""
+    header = "`--algo` advantage aggregation surrogate ratio,limits KL truncated also departures".split()
+    lines = [[cell.replace(",", ", ") for cell in header], ["---"] * len(header)]
     for name, row in ALGORITHMS.items():
         limits = {
-            "clipped": f"{row.ratio}, {row.clip_low}/{row.clip_high}",
-            "cispo": f"{row.ratio}, cap {row.ratio_cap}",
+            "clipped": f"{row.ratio}, {row.clip_low:g}/{row.clip_high:g}",
+            "geometric": f"log ±{row.clip_low:g}",
+            "soft_gate": f"{row.ratio}, {row.gate_positive:g}/{row.gate_negative:g}",
+            "cispo": f"{row.ratio}, cap {row.ratio_cap:g}",
             "unclipped": row.ratio,
         }.get(row.surrogate, "")
-        kl = f"{row.kl_coef} {row.kl_estimator}" if row.kl_coef else "0"
-        also = ", ".join([*row.penalties, *(["dynamic sampling"] if row.dynamic_sampling else [])])
-        cells = [row.advantage, row.aggregation, row.surrogate, limits, kl, row.truncated, also]
+        kl = f"{row.kl_coef:g} {row.kl_estimator}" if row.kl_coef else "0"
+        also = [*row.penalties, *(["dynamic sampling"] if row.dynamic_sampling else [])]
+        also += ["drops uniform groups"] if row.uniform_groups == "drop" else []
+        link = f"[{len(departs(row))}]({departures}#{name})"
+        cells = [row.advantage, row.aggregation, row.surrogate, limits, kl, row.truncated, ", ".join(also), link]
         lines.append([f"`{name}`", *cells])
     return table(lines)
 
 
-def flags() -> str:
-    """Every flag with its default and help, as the command's --help has it."""
-    tree = ast.parse((ROOT / "grpo" / "config.py").read_text())
-    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Config")
-    help_of = {
-        field.target.id: text.value.value
-        for field, text in itertools.pairwise(body)
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
-    }
+def departs(row: Algorithm) -> list[str]:
+    """What a row does otherwise than its paper, one point each."""
+    return [part for part in row.departures.split("; ") if part]
+
+
+def papers() -> str:
+    """Every row's paper, and what the row does otherwise."""
+    parts = []
+    for name, row in ALGORITHMS.items():
+        points = "\n".join(f"- {point[0].upper()}{point[1:]}." for point in departs(row))
+        parts.append(f"#### {name}\n\n{row.paper}. Otherwise than there:\n\n{points}")
+    return "\n\n".join([*parts, "Every row: " + EVERYWHERE + "."])
+
+
+def flags(options: type) -> str:
+    """Every flag of a command, a dataclass, with its default and help, as its --help has it."""
+    help_of = {name: text for group in options.__mro__[-2::-1] for name, text in documented(group).items()}
     lines = [["flag", "default", "meaning"], ["---"] * 3]
-    for field in fields(Config):
-        values = field.default if isinstance(field.default, tuple) else (field.default,)
+    for field in fields(options):
+        default = None if field.default is MISSING else field.default
+        values = default if isinstance(default, tuple) else (default,)
         shown = " ".join(str(value) for value in values if value is not None)
-        lines.append([f"`--{field.name.replace('_', '-')}`", shown, help_of[field.name]])
+        name = field.name.upper() if "Positional" in str(field.type) else f"--{field.name.replace('_', '-')}"
+        lines.append([f"`{name}`", shown, " ".join(help_of[field.name].split())])
     return table(lines)
 
 
@@ -85,39 +94,106 @@ def metrics() -> str:
     return table([["key", "meaning"], ["---"] * 2, *([f"`{key}`", text] for key, text in keys.items())])
 
 
-def files() -> str:
-    """The tracked files, each with the first sentence of its docstring; a package is one line."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    packages = [name.removesuffix("__init__.py") for name in listed if re.fullmatch(r"grpo/\w+/__init__\.py", name)]
-    folders = [folder for folder in (*ROLES, *packages) if folder.endswith("/")]
-    shown: dict[str, str] = {}
-    for name in sorted(listed, key=lambda path: (path.count("/") == 0, path)):
-        if name != ".gitignore":
-            folded = next((folder for folder in folders if name.startswith(folder)), name)
-            shown.setdefault(
-                folded, ROLES.get(folded) or role(ROOT / name)
-            )  # of a package: its __init__.py, which is first
-    lines = []
-    for folder in (*FOLDERS, ""):
-        inside = {
-            name: text
-            for name, text in shown.items()
-            if (name.partition("/")[0] == folder if folder else name.partition("/")[0] not in FOLDERS)
-        }
-        indent = "  " if folder else ""
-        lines += [f"{folder}/"] if folder else []
-        lines += [f"{indent}{name.removeprefix(f'{folder}/'):28s} {text}" for name, text in inside.items()]
-    return "```\n" + "\n".join(lines) + "\n```"
+def rooms() -> str:
+    """The project on one screen: the commands and rooms of grpo, and the other folders, one line each."""
+    names = tracked()
+    inside = [name.removeprefix("grpo/") for name in names if name.startswith("grpo/")]
+    commands = [name for name in inside if re.fullmatch(r"\w+\.py", name) and is_command(f"grpo/{name}")]
+    commands.sort(key=lambda name: name != "train.py")  # the main job first
+    return block(
+        [
+            line("grpo/", "grpo/"),
+            *(line(f"  {name}", f"grpo/{name}") for name in (*commands, *folders(inside))),
+            *(line(name, name) for name in ("rewards/", "data/", "scripts/", "tests/")),
+        ]
+    )
 
 
-def role(path: Path) -> str:
-    """The first sentence of a Python file's docstring, or of another file's first comment."""
+def files(folder: str) -> str:
+    """The tracked files of a folder, one line each, its rooms after its own files; the embedded model is one line."""
+    names = [name.removeprefix(folder) for name in tracked() if name.startswith(folder)]
+    lines = [line(name, folder + name) for name in names if "/" not in name and name != "README.md"]
+    for room in folders(names):
+        lines.append(line(room, folder + room))
+        if folder + room not in ROLES:
+            inside = [name for name in names if name.startswith(room) and not name.endswith("__init__.py")]
+            lines += [line(f"  {name.removeprefix(room)}", folder + name) for name in inside]
+    return block(lines)
+
+
+PAGES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"algorithms": algorithms, "rooms": rooms},
+    "grpo/README.md": {"files": partial(files, "grpo/"), "flags": partial(flags, Config)},
+    "grpo/algorithm/README.md": {"algorithms": partial(algorithms, ""), "papers": papers},
+    "grpo/logs/README.md": {"metrics": metrics},
+    "grpo/evaluation/README.md": {"flags": partial(flags, EvaluateOptions)},
+    "grpo/comparison/README.md": {"flags": partial(flags, CompareOptions)},
+    "rewards/README.md": {"files": partial(files, "rewards/")},
+    "data/README.md": {"files": partial(files, "data/")},
+    "scripts/README.md": {"files": partial(files, "scripts/")},
+}
+"""Page -> its marked tables, and what makes each of them."""
+
+
+# What they are made of -------------------------------------------------------------------------------------------
+
+
+def tracked() -> list[str]:
+    """The paths of git's index, in order."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return sorted(listed.splitlines())
+
+
+def folders(names: Iterable[str]) -> list[str]:
+    """The folders that directly hold one of the files, each with a slash at its end.
+
+    >>> folders(["a.py", "model/b.py", "model/c.py"])
+    ['model/']
+    """
+    return sorted({name.rpartition("/")[0] + "/" for name in names if "/" in name})
+
+
+def is_command(name: str) -> bool:
+    """Whether `python -m` runs the file."""
+    return '__name__ == "__main__"' in (ROOT / name).read_text()
+
+
+def role(name: str) -> str:
+    """What a file or folder is for, in its own words: docstring, first comment, or heading of its README.
+
+    Raises: ValueError for a folder that has neither __init__.py nor README.md.
+    """
+    if name in ROLES:
+        return ROLES[name]
+    path = ROOT / name
+    if name.endswith("/"):
+        path = next((page for page in (path / "__init__.py", path / "README.md") if page.exists()), path)
+        if path.is_dir():
+            raise ValueError(f"{name} says nowhere what it is for. Give it a README.md, or a line in ROLES.")
     text = path.read_text()
     if path.suffix == ".py":
         text = ast.get_docstring(ast.parse(text)) or ""
-    else:  # a line of HTML, CSS, JavaScript or shell
+    else:  # a line of Markdown, HTML, CSS, JavaScript or shell
         text = next((found[1] for line in text.split("\n") if (found := COMMENT.match(line))), "")
-    return re.split(r"(?<!Dr)\.(?= |$)", " ".join(text.split("\n\n")[0].split()), maxsplit=1)[0]
+    return re.split(r"(?<!Dr)(?<!\.)\.(?= |$)", " ".join(text.split("\n\n")[0].split()), maxsplit=1)[0]
+
+
+def documented(group: type) -> dict[str, str]:
+    """Field -> docstring, of the fields that a dataclass itself defines."""
+    (definition,) = ast.parse(inspect.getsource(group)).body
+    return {
+        field.target.id: text.value.value
+        for field, text in pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+
+
+def line(shown: str, name: str) -> str:
+    return f"{shown:28s} {role(name)}"
+
+
+def block(lines: list[str]) -> str:
+    return "```\n" + "\n".join(lines) + "\n```"
 
 
 def table(rows: list[list[str]]) -> str:
@@ -125,9 +201,9 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
-def render(text: str) -> str:
-    """The README with every marked table made anew. Raises: ValueError for a missing marker."""
-    for name, make in {"algorithms": algorithms, "flags": flags, "metrics": metrics, "files": files}.items():
+def render(text: str, tables: Mapping[str, Callable[[], str]]) -> str:
+    """A page with every marked table made anew. Raises: ValueError for a missing marker."""
+    for name, make in tables.items():
         opening, closing = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
         start, end = text.index(opening) + len(opening), text.index(closing)
         text = text[:start] + make() + text[end:]
@@ -135,6 +211,7 @@ def render(text: str) -> str:
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(render(readme.read_text()))
+    for page, tables in PAGES.items():
+        readme = ROOT / page
+        readme.write_text(render(readme.read_text(), tables))
     sys.exit(0)

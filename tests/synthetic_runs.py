@@ -16,14 +16,14 @@ CONFIG = {
 
 def row(step: int, reward: float, correct: tuple[float, int], incorrect: tuple[float, int], **more) -> dict:
     """A step with (mean length, responses) of correct and incorrect responses; keys of `more` have __ for /."""
-    (right, rights), (wrong, wrongs) = correct, incorrect
-    tokens = right * rights + wrong * wrongs
+    (length, count), (other_length, other_count) = correct, incorrect
+    tokens = length * count + other_length * other_count
     return {
         "step": step,
         "reward/mean": reward,
-        "length/mean": tokens / (rights + wrongs),
-        "length/correct": right if rights else None,
-        "length/incorrect": wrong if wrongs else None,
+        "length/mean": tokens / (count + other_count),
+        "length/correct": length if count else None,
+        "length/incorrect": other_length if other_count else None,
         "length/truncated": 0.0,
         "tokens": float(tokens),
         "time/step": 2.0,

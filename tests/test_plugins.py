@@ -85,7 +85,7 @@ def test_an_installed_module():
 def test_every_built_in_loads_without_the_package(monkeypatch):
     """The contract of the two folders: plain files that import nothing of grpo."""
     for kind, function in plugins.DEFAULT_FUNCTION.items():
-        for helper in plugins.folder(kind).glob("_*.py"):
+        for helper in plugins.folder(kind).rglob("*.py"):
             assert not re.search(r"(import|from) grpo\b", helper.read_text()), helper
         for name in plugins.available(kind):
             source = (plugins.folder(kind) / f"{name}.py").read_text()
@@ -160,6 +160,14 @@ def test_a_file_may_import_files_beside_it(tmp_path):
     assert sys.modules[second.__module__].reward is plugins.load(str(tmp_path / "mine.py"), "rewards")
 
 
+def test_a_file_may_import_from_a_folder_beside_it(tmp_path):
+    (tmp_path / "_math").mkdir()
+    (tmp_path / "_math" / "text.py").write_text("y = 1.5\n")
+    (tmp_path / "_math" / "compare.py").write_text("from .text import y\n\nx = y / 2\n")
+    (tmp_path / "mine.py").write_text("from ._math.compare import x\n\ndef reward(response):\n    return x\n")
+    assert plugins.load(str(tmp_path / "mine.py"), "rewards")("") == 0.75
+
+
 def test_files_of_one_name_beside_two_plug_ins_are_two_modules(tmp_path):
     for number in (1, 2):
         folder = tmp_path / str(number)
@@ -183,13 +191,37 @@ def test_a_failing_import_leaves_no_module(tmp_path, line):
     assert plugins.load(str(tmp_path / "mine.py"), "rewards")("") == "mended"
 
 
+@pytest.mark.parametrize("of_its_own", [True, False])
+def test_a_failing_import_leaves_no_module_of_a_folder(tmp_path, of_its_own):
+    """Neither in sys.modules nor on the folder, which stays where another plug-in has loaded it before."""
+    folder = tmp_path / "_helpers"
+    folder.mkdir()
+    (folder / "fine.py").write_text("x = 1.0\n")
+    (folder / "half.py").write_text("x = 'half'\n")
+    (tmp_path / "other.py").write_text("from ._helpers import fine\n\ndef reward(response):\n    return fine.x\n")
+    (tmp_path / "mine.py").write_text("from ._helpers import half\n1 / 0\n")
+    if not of_its_own:
+        assert plugins.load(str(tmp_path / "other.py"), "rewards")("") == 1.0
+    before = set(sys.modules)
+    with pytest.raises(UserError, match="ZeroDivisionError"):
+        plugins.load(str(tmp_path / "mine.py"), "rewards")
+    assert not [name for name in set(sys.modules) - before if "." in name]
+    (folder / "half.py").write_text("x = 'mended'\n")
+    (tmp_path / "mine.py").write_text("from ._helpers import half\n\ndef reward(response):\n    return half.x\n")
+    assert plugins.load(str(tmp_path / "mine.py"), "rewards")("") == "mended"
+    assert plugins.load(str(tmp_path / "other.py"), "rewards")("") == 1.0
+
+
 def test_files_beside_it_are_no_plug_ins(tmp_path, monkeypatch):
     for name in ("mine.py", "_helper.py"):
         (tmp_path / name).write_text("def reward(response):\n    return 1.0\n")
+    (tmp_path / "_math").mkdir()
+    (tmp_path / "_math" / "text.py").write_text("def reward(response):\n    return 1.0\n")
     monkeypatch.setattr(plugins, "folder", lambda kind: tmp_path)
     assert plugins.available("rewards") == ["mine"]
-    with pytest.raises(UserError, match="'_helper' is neither a built-in"):
-        plugins.load("_helper", "rewards")
+    for name in ("_helper", "_math", "_math.text"):
+        with pytest.raises(UserError, match=f"'{name}' is neither a built-in"):
+            plugins.load(name, "rewards")
 
 
 def test_built_ins_load_from_within_the_package_as_in_a_wheel(tmp_path):

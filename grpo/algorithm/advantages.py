@@ -170,13 +170,6 @@ ADVANTAGES: dict[str, AdvantageFunction] = {
 }
 """What `--advantage` accepts, besides a function of your own: `./mine.py:rank`."""
 
-FORMER_NAMES = {
-    "centred": "centered",
-    "group_normalised": "group_normalized",
-    "batch_normalised": "batch_normalized",
-}
-"""Spellings of earlier versions, which flags, saved configs and recordings may still hold -> the name today."""
-
 
 def equal_rewards(rewards: Tensor) -> Tensor:
     """[P, G] -> bool [P]: groups whose rewards are all the same, from which nothing can be learnt."""

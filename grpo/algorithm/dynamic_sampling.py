@@ -45,7 +45,7 @@ def score(groups: list[Group], rewards: Rewards, row: Algorithm) -> Scored:
     With                           (0, 0, 0)              (0, -0.5, 0): total (0, -0.5, 0), not informative.
     """
     cut = truncated(groups)
-    first = next(iter(rewards.parts.values())).nan_to_num(0.0)
+    first = next(iter(rewards.by_verifier.values())).nan_to_num(0.0)
     return Scored(groups, rewards, creditable(rewards.total, cut, row), ~equal_rewards(creditable(first, cut, row)))
 
 
@@ -70,7 +70,7 @@ def select(pool: Sequence[Scored], wanted: int) -> Scored:
     taken = replace(
         rewards,
         total=rewards.total[chosen],
-        parts={name: part[chosen] for name, part in rewards.parts.items()},
+        by_verifier={name: part[chosen] for name, part in rewards.by_verifier.items()},
     )
     total = torch.cat([scored.total for scored in pool])
     return Scored([groups[i] for i in chosen.tolist()], taken, total[chosen], informative[chosen])
@@ -87,10 +87,10 @@ def dropped(informative: Tensor, row: Algorithm) -> Tensor:
 
 def join(several: Sequence[Rewards]) -> Rewards:
     """The rewards of several batches of groups as those of one; failures add up."""
-    names = several[0].parts
+    names = several[0].by_verifier
     return Rewards(
         total=torch.cat([rewards.total for rewards in several]),
-        parts={name: torch.cat([rewards.parts[name] for rewards in several]) for name in names},
+        by_verifier={name: torch.cat([rewards.by_verifier[name] for rewards in several]) for name in names},
         errors={name: sum(rewards.errors[name] for rewards in several) for name in names},
         timeouts={name: sum(rewards.timeouts[name] for rewards in several) for name in names},
     )

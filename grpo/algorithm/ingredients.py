@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from grpo import plugins
-from grpo.algorithm.advantages import ADVANTAGES, FORMER_NAMES, AdvantageInputs
+from grpo.algorithm.advantages import ADVANTAGES, AdvantageInputs
 from grpo.algorithm.aggregations import AGGREGATIONS
 from grpo.algorithm.objective import LossTerm
+from grpo.algorithm.table import FORMER_NAMES
 from grpo.errors import UserError
 from grpo.records import Batch
 from grpo.shapes import of_shape

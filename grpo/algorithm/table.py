@@ -6,7 +6,9 @@ than its paper is said in the row.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -208,3 +210,20 @@ TRUNCATED = ("zero", "mask", "keep")
 """What `--truncated` accepts."""
 UNIFORM_GROUPS = ("keep", "drop")
 """What `--uniform-groups` accepts."""
+
+FORMER_NAMES = {
+    "centred": "centered",
+    "group_normalised": "group_normalized",
+    "batch_normalised": "batch_normalized",
+}
+"""Advantages as earlier versions spelled them, which flags and saved configs may still hold -> the name today."""
+
+
+def in_todays_words(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json of an earlier version with the names and meanings of this one; one of this version as it is."""
+    settings = dict(saved)
+    if "advantage" in settings:
+        settings["advantage"] = FORMER_NAMES.get(settings["advantage"], settings["advantage"])
+    if "importance" not in settings and settings.get("importance_cap") == 2.0:  # the default then, today None
+        settings["importance_cap"] = None
+    return settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from pathlib import Path
 
@@ -15,10 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from grpo.comparison import Comparison
+from grpo.comparison.cells import seeds_text
+from grpo.comparison.comparison import Comparison
 from grpo.comparison.panels import GroupCurve, Panel
 from grpo.comparison.styles import Style, styles
-from grpo.comparison.summary import methods, seeds_text
+from grpo.comparison.summary import methods
+from grpo.files import written_whole
 
 DPI = 120
 
@@ -36,10 +37,9 @@ def draw(comparison: Comparison, path: Path) -> None:
         figure.supxlabel(
             "\n".join(textwrap.wrap(" ".join(methods(comparison)[:2]), 230)), fontsize="small", color="0.3"
         )
-        part = path.with_name(path.name + ".part")
-        figure.savefig(part, dpi=DPI, format="png")
+        with written_whole(path) as part:
+            figure.savefig(part, dpi=DPI, format="png")
         plt.close(figure)
-    os.replace(part, path)
 
 
 def draw_panel(axes: Axes, panel: Panel, looks: list[Style]) -> None:

@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from grpo.algorithm.table import ALGORITHMS
+from grpo.algorithm.table import ALGORITHMS, in_todays_words
 from grpo.comparison.runs import Run
 from grpo.errors import UserError
 
@@ -94,8 +94,9 @@ def show_setting(value: Any) -> str:
 
 
 def compared_config(run: Run) -> dict[str, Any]:
-    """The run's config.json without what is IGNORED; empty where it has none."""
-    return {name: value for name, value in (run.config or {}).items() if name not in IGNORED}
+    """The run's config.json without what is IGNORED, in today's words; empty where it has none."""
+    settings = in_todays_words(run.config or {})
+    return {name: value for name, value in settings.items() if name not in IGNORED}
 
 
 def _settings(run: Run) -> dict[str, Any]:

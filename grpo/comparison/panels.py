@@ -13,7 +13,7 @@ import numpy as np
 
 from grpo.comparison.groups import RunGroup
 from grpo.comparison.runs import Run
-from grpo.comparison.seeds import Band, band, smooth
+from grpo.comparison.seed_curves import Band, band, smooth
 from grpo.comparison.view import View
 
 Column = Callable[[Run], np.ndarray]
@@ -95,7 +95,7 @@ def make_panels(groups: Sequence[RunGroup], view: View) -> list[Panel]:
 
 
 def smoothed_column(run: Run, key: str, window: int) -> np.ndarray:
-    """[N] a metric's centred running mean; lengths of right and wrong responses weighted by how many there were."""
+    """[N] a metric's centred running mean; lengths of correct and incorrect responses weighted by their number."""
     values = run.column(key)
     smoothed = smooth(run.steps, values, window, run.response_counts.get(key))
     return np.where(run.steps > 0, smoothed, values)  # step 0 is an evaluation, of which nothing was drawn

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from grpo.comparison.groups import RunGroup
 from grpo.comparison.runs import Run
-from grpo.comparison.seeds import Difference, Estimate, difference, estimate, first_reach, slope
+from grpo.comparison.seed_curves import first_reach, slope
 from grpo.comparison.view import View
+from grpo.intervals import Difference, Estimate, t_interval, welch_difference
 
 LENGTHS = {"mean": "all", "correct": "correct", "incorrect": "incorrect"}
 """Keys below length/ and eval/length_, and what they are called."""
@@ -29,7 +30,7 @@ class Measure:
     key: str
     title: str
     kind: str
-    """How it is shown, see summary.show: reward, share, tokens, count, steps, seconds."""
+    """How it is shown, see cells.show: reward, share, tokens, count, steps, seconds."""
     meaning: str
     of: Callable[[Run], float | None]
     signed: bool = False
@@ -41,23 +42,26 @@ class Quantity:
     """One row of the table."""
 
     measure: Measure
-    estimates: tuple[Estimate, ...]
-    """[K] over the seeds; the accuracy of a single seed has the interval of its evaluation, where it was logged."""
-    differences: tuple[Difference, ...]
-    """[K - 1] the others less the first group."""
+    values: tuple[tuple[float | None, ...], ...]
+    """[K] of each group, [S] of each of its runs; None where a run has none."""
+    estimates: tuple[Estimate | None, ...]
+    """[K] over the seeds; the accuracy of a single seed has the interval of its evaluation, where it was logged. None
+    where no run of the group has a value."""
+    differences: tuple[Difference | None, ...]
+    """[K - 1] the others less the first group; None where a run of either has no value."""
 
 
 def make_quantities(groups: Sequence[RunGroup], view: View) -> list[Quantity]:
     """[Q] whatever at least one run has."""
     quantities = []
     for measure in make_measures(view):
-        estimates = [estimate([measure.of(run) for run in group.runs]) for group in groups]
-        differences = tuple(difference(estimates[0], other) for other in estimates[1:])
+        values = tuple(tuple(_known(measure.of(run)) for run in group.runs) for group in groups)
+        estimates = [t_interval(each) for each in values]
         if measure.key == "eval/accuracy":
             estimates = [_within_run(each, group, view) for each, group in zip(estimates, groups, strict=True)]
-        estimates = [_possible(each, measure) for each in estimates]
-        if any(each.values for each in estimates):
-            quantities.append(Quantity(measure, tuple(estimates), differences))
+        if any(each is not None for each in estimates):
+            differences = tuple(welch_difference(values[0], other) for other in values[1:])
+            quantities.append(Quantity(measure, values, tuple(_possible(e, measure) for e in estimates), differences))
     return quantities
 
 
@@ -112,7 +116,7 @@ def make_measures(view: View) -> list[Measure]:
 
 
 def mean_over(run: Run, key: str, span: tuple[int, int]) -> float | None:
-    """The mean over the steps of `span`, both ends included; of right and wrong lengths, over their responses."""
+    """The mean over the steps of `span`, both ends included; of length/correct and the like over its responses."""
     inside = (run.steps >= span[0]) & (run.steps <= span[1])
     values, weights = _weighted(run, key, inside)
     return float(np.average(values, weights=weights)) if weights.any() else None
@@ -165,24 +169,23 @@ def _weighted(run: Run, key: str, inside: np.ndarray) -> tuple[np.ndarray, np.nd
     return values, np.ones(len(values)) if np.isnan(weights).any() else weights
 
 
-def _within_run(of_seeds: Estimate, group: RunGroup, view: View) -> Estimate:
-    if len(group.runs) > 1 or not of_seeds.values:
+def _within_run(of_seeds: Estimate | None, group: RunGroup, view: View) -> Estimate | None:
+    if len(group.runs) > 1 or of_seeds is None:
         return of_seeds
     low, high = (last_evaluation(group.runs[0], f"eval/accuracy_{end}", view.horizon) for end in ("low", "high"))
-    return replace(of_seeds, low=low, high=high)
+    return Estimate(of_seeds.value, low, high)
 
 
-def _possible(of_seeds: Estimate, measure: Measure) -> Estimate:
+def _possible(of_seeds: Estimate | None, measure: Measure) -> Estimate | None:
     """The interval, cut at what the quantity can be: a t interval of few seeds knows nothing of that."""
-    if of_seeds.low is None or of_seeds.high is None or measure.signed or measure.kind == "reward":
+    if of_seeds is None or None in of_seeds or measure.signed or measure.kind == "reward":
         return of_seeds
-    return replace(
-        of_seeds, low=max(0.0, of_seeds.low), high=min(1.0, of_seeds.high) if measure.kind == "share" else of_seeds.high
-    )
+    high = min(1.0, of_seeds.high) if measure.kind == "share" else of_seeds.high
+    return Estimate(of_seeds.value, max(0.0, of_seeds.low), high)
 
 
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)
 
 
 def _minus(a: float | None, b: float | None) -> float | None:

@@ -10,7 +10,6 @@ N rows, one a step. Nothing but metrics.jsonl is needed, and nothing heavy is lo
 from __future__ import annotations
 
 import glob
-import json
 import math
 import os
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from grpo.errors import UserError
+from grpo.files import read_json, read_jsonl
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -74,16 +74,16 @@ class Run:
         steps; where a metric is missing the counts are NaN.
         """
         total, mean = self.column("tokens") / self.column("length/mean"), self.column("length/mean")
-        right, wrong = self.column("length/correct"), self.column("length/incorrect")
+        correct, incorrect = self.column("length/correct"), self.column("length/incorrect")
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.where(np.abs(wrong - right) > 1e-3, (mean - right) / (wrong - right), np.nan)
-        share[np.isnan(wrong) & ~np.isnan(right)] = 0.0
-        share[np.isnan(right) & ~np.isnan(wrong)] = 1.0
-        solved, equal = ~np.isnan(share), ~np.isnan(right) & ~np.isnan(wrong)
+            share = np.where(np.abs(incorrect - correct) > 1e-3, (mean - correct) / (incorrect - correct), np.nan)
+        share[np.isnan(incorrect) & ~np.isnan(correct)] = 0.0
+        share[np.isnan(correct) & ~np.isnan(incorrect)] = 1.0
+        solved, equal = ~np.isnan(share), ~np.isnan(correct) & ~np.isnan(incorrect)
         if solved.any():
             share[equal & ~solved] = np.interp(self.steps, self.steps[solved], share[solved])[equal & ~solved]
-        incorrect = np.round(total * share.clip(0.0, 1.0))
-        return {"length/correct": np.round(total) - incorrect, "length/incorrect": incorrect}
+        count = np.round(total * share.clip(0.0, 1.0))
+        return {"length/correct": np.round(total) - count, "length/incorrect": count}
 
 
 def find_runs(arguments: Sequence[str]) -> list[Path]:
@@ -108,44 +108,39 @@ def find_runs(arguments: Sequence[str]) -> list[Path]:
 
 def read_run(folder: Path) -> Run:
     """Read what a run has written so far. Raises: UserError for a file that is no metrics.jsonl."""
-    path, rows, partial = folder / METRICS_FILE, {}, False
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            step = int(row["step"])
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
-            if number == len(lines):  # no newline yet
-                partial = True
-                continue
-            raise UserError(
-                f"{path}, line {number}, is not a row of metrics: a JSON object with a whole number `step` "
-                f"({type(error).__name__}: {error}). Remove the line, or leave the run out."
-            ) from None
-        rows[step] = rows.get(step, {}) | row | {"step": step}  # of a step made twice the later values count
-    return Run(folder, tuple(rows[step] for step in sorted(rows)), _config(folder / "config.json"), partial)
+    rows: dict[int, dict[str, Any]] = {}
+    torn: list[bytes] = []
+    read = read_jsonl(
+        folder / METRICS_FILE,
+        _with_step,
+        what="a row of metrics: a JSON object with a whole number `step`",
+        advice="Remove the line, or leave the run out.",
+        errors="surrogatepass",
+        torn=torn,
+    )
+    for row in read:
+        rows[row["step"]] = rows.get(row["step"], {}) | row  # of a step made twice the later values count
+    config = _config(folder / "config.json")
+    return Run(folder, tuple(rows[step] for step in sorted(rows)), config, partial=bool(torn))
 
 
 def samples(run: Run) -> list[dict[str, Any]]:
     """The rows of samples.jsonl; none where the run has none. Raises: UserError for a line that is no sample."""
-    path, rows = run.folder / "samples.jsonl", []
+    path = run.folder / "samples.jsonl"
     if not path.is_file():
-        return rows
-    lines = path.read_text("utf-8", "replace").split("\n")
-    for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is incomplete
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            rows.append(row | {"step": int(row["step"])})
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise UserError(
-                f"{path}, line {number}, is not a response with its `step` ({type(error).__name__}: {error}). Remove "
-                "the line, or the file: metrics.jsonl alone is enough."
-            ) from None
-    return rows
+        return []
+    return read_jsonl(
+        path,
+        _with_step,
+        what="a response with its `step`",
+        advice="Remove the line, or the file: metrics.jsonl alone is enough.",
+        errors="replace",
+        torn=[],
+    )
+
+
+def _with_step(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"step": int(row["step"])}
 
 
 def _folders(argument: str) -> Iterable[Path]:
@@ -161,10 +156,7 @@ def _folders(argument: str) -> Iterable[Path]:
 def _config(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}). Mend or remove it: metrics.jsonl alone is enough.") from None
+    config = read_json(path, "Mend or remove it: metrics.jsonl alone is enough.")
     return config if isinstance(config, dict) else None
 
 

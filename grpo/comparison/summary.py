@@ -1,4 +1,4 @@
-"""A comparison in words: numbers as text, what they say of the groups, and what the reader must know of the runs.
+"""A comparison in words: what its numbers say of the groups, and what the reader must know of the runs.
 
     grpo 90.1% [88.0%, 92.2%]; dr_grpo 95.3% [94.0%, 96.6%] (+5.2 points [+3.3, +7.1] p = 0.002: ...)
 
@@ -7,7 +7,6 @@ Used by the page, the picture and the console alike.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -15,15 +14,14 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from grpo.comparison import Comparison
+from grpo.comparison.cells import difference_cells, estimate_cells, seeds_text
+from grpo.comparison.comparison import Comparison
 from grpo.comparison.groups import RunGroup
 from grpo.comparison.quantities import Quantity
-from grpo.comparison.seeds import Difference, Estimate
+from grpo.intervals import Difference
 
 TOLD = ("growth/incorrect", "slope", "growth/correct", "eval/accuracy", "tokens")
 """Quantities that `findings` tells of."""
-
-
 NUMBER_WIDTH = 12
 """Characters of a column of the console's table in which no number breaks."""
 
@@ -39,56 +37,6 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.title} ({self.meaning}): {'; '.join(self.groups)}."
-
-
-# Numbers ---------------------------------------------------------------------------------------------------------
-
-
-def show(value: float | None, kind: str, signed: bool = False) -> str:
-    """A value of a kind (see quantities.Measure) as text; a difference with its sign."""
-    if value is None or math.isnan(value):
-        return "–"
-    size = abs(value) if signed else value
-    text = {
-        "reward": f"{size:.3f}",
-        "share": f"{100 * size:.1f}" if signed else f"{size:.1%}",  # a difference of shares is in points
-        "tokens": f"{size:.1f}",
-        "count": _count(size),
-        "steps": f"{size:.0f}",
-        "seconds": _duration(size),
-    }[kind]
-    minus = value < 0 and any(digit in text for digit in "123456789")  # of a zero that was rounded no sign is known
-    return ("−" if minus else "+") + text if signed else text.replace("-", "−")
-
-
-def show_interval(low: float | None, high: float | None, kind: str, signed: bool = False) -> str:
-    """`[low, high]`; empty where there is none."""
-    if low is None or high is None:
-        return ""
-    return f"[{show(low, kind, signed)}, {show(high, kind, signed)}]"
-
-
-def estimate_cell(estimate: Estimate, kind: str, signed: bool = False) -> tuple[str, str]:
-    """Value, and below it the interval or, where some seed has no value, how many have."""
-    seeds = len(estimate.values) + estimate.missing
-    if estimate.missing and seeds > 1:
-        return show(estimate.mean, kind, signed), f"{len(estimate.values)} of {seeds} runs"
-    return show(estimate.mean, kind, signed), show_interval(estimate.low, estimate.high, kind, signed)
-
-
-def difference_cell(difference: Difference, kind: str) -> tuple[str, str]:
-    """Value, and below it interval and p."""
-    value = show(difference.mean, kind, signed=True)
-    unit = " points" if kind == "share" and difference.mean is not None else ""
-    interval = show_interval(difference.low, difference.high, kind, signed=True)
-    return value + unit, f"{interval}, {show_p(difference.p)}" if interval else ""
-
-
-def show_p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-
-
-# Sentences -------------------------------------------------------------------------------------------------------
 
 
 def findings(comparison: Comparison) -> list[Finding]:
@@ -188,45 +136,22 @@ def summary_table(comparison: Comparison, width: int) -> Table | str:
     for label in others:
         table.add_column(Text(f"{label}\nless {first}"), justify="right", overflow="fold")
     for quantity in comparison.quantities:
-        kind, signed = quantity.measure.kind, quantity.measure.signed
-        cells = ["\n".join(filter(None, estimate_cell(each, kind, signed))) for each in quantity.estimates]
-        cells += ["\n".join(filter(None, difference_cell(each, kind))) for each in quantity.differences[: len(others)]]
-        table.add_row(*map(Text, [quantity.measure.title, *cells]))
+        cells = [*estimate_cells(quantity), *difference_cells(quantity)[: len(others)]]
+        table.add_row(*map(Text, [quantity.measure.title, *("\n".join(filter(None, cell)) for cell in cells)]))
     return table
 
 
-def seeds_text(group: RunGroup) -> str:
-    return "1 seed" if len(group.runs) == 1 else f"{len(group.runs)} seeds"
-
-
 def _finding(groups: tuple[RunGroup, ...], quantity: Quantity) -> Finding:
-    kind, signed = quantity.measure.kind, quantity.measure.signed
-    parts = []
-    for i, (group, estimate) in enumerate(zip(groups, quantity.estimates, strict=True)):
-        text = f"{group.label}: {' '.join(filter(None, estimate_cell(estimate, kind, signed)))}"
-        parts.append(text if i == 0 else f"{text} ({_verdict(quantity.differences[i - 1], kind)})")
+    values = [" ".join(filter(None, cell)) for cell in estimate_cells(quantity)]
+    pairs = zip(quantity.differences, difference_cells(quantity), strict=True)
+    readings = ["", *(f" ({_reading(difference, *cell)})" for difference, cell in pairs)]
+    parts = [f"{group.label}: {value}{reading}" for group, value, reading in zip(groups, values, readings, strict=True)]
     title = quantity.measure.title
-    unit = "tokens; " if kind == "tokens" else ""
+    unit = "tokens; " if quantity.measure.kind == "tokens" else ""
     return Finding(title[0].upper() + title[1:], unit + quantity.measure.meaning, tuple(parts))
 
 
-def _verdict(difference: Difference, kind: str) -> str:
-    value, interval = difference_cell(difference, kind)
+def _reading(difference: Difference | None, value: str, interval: str) -> str:
     if not interval:
         return f"{value}, without an interval"
     return f"{value} {interval}: {'more than' if difference.clear else 'within'} the noise of seeds"
-
-
-def _count(value: float) -> str:
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= size:
-            return f"{value / size:.{1 if unit == 'k' else 2}f}{unit}"
-    return f"{value:.0f}"
-
-
-def _duration(seconds: float) -> str:
-    if abs(seconds) < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(abs(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return ("-" if seconds < 0 else "") + (f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s")

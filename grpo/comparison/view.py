@@ -26,7 +26,7 @@ class View:
     window: int
     """Steps of the centred running mean of the curves; odd."""
     band: str
-    """`interval` or `range`, see seeds.band."""
+    """`interval` or `range`, see seed_curves.band."""
     reach: tuple[float, ...]
     """Held-out accuracies whose price in tokens and steps is told."""
     evaluated: tuple[int, ...] = ()

@@ -17,8 +17,8 @@ from typing import Any
 from grpo import plugins
 from grpo.errors import UserError
 from grpo.evaluation.options import Options
-from grpo.evaluation.results import ProblemResult, drop_torn_line, problem_key, read_results, write_results
-from grpo.logs.logger import write_json
+from grpo.evaluation.results import ProblemResult, problem_key, read_results, write_results
+from grpo.files import cut_torn_line, read_json, write_json
 from grpo.model.pretrained import check_model, load_tokenizer
 from grpo.presets import EMBEDDED_MODEL
 from grpo.problems.rows import Row, check_data_dir, data_rewards, load_rows
@@ -116,7 +116,7 @@ def claim(out: Path, evaluations: Sequence[Evaluation]) -> None:
     Raises: UserError where an evaluation of the same name has results there, found with other settings.
     """
     path = out / "settings.json"
-    known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    known = read_json(path, "Choose another --out, or remove it with its results.") if path.is_file() else {}
     for evaluation in evaluations:
         now = json.loads(json.dumps(evaluation.settings, default=str))
         before = known.get(evaluation.name, now) if evaluation.path(out).is_file() else now
@@ -138,7 +138,7 @@ def finished(evaluation: Evaluation, out: Path) -> list[ProblemResult]:
     path = evaluation.path(out)
     if not path.is_file():
         return []
-    drop_torn_line(path)
+    cut_torn_line(path)
     results = read_results(path) if path.stat().st_size else []
     problems = evaluation.problems
     keys = [problem_key(problem.prompt, problem.columns.get("answer")) for problem in problems]

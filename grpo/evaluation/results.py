@@ -9,13 +9,13 @@ Two such files of the same problems are all that a paired comparison needs: noth
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from grpo.errors import UserError
+from grpo.files import append_jsonl, read_jsonl, write_jsonl
 from grpo.records import Message
 
 
@@ -35,7 +35,7 @@ class ResponseResult:
     """What the response answers, as text, for the vote of maj@k; None where it has no answer, or the first verifier's
     file does not say how to read one."""
     failure: str | None
-    """`error` or `timeout` where the first verifier failed on it; it counts as wrong."""
+    """`error` or `timeout` where the first verifier failed on it; it counts as incorrect."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ProblemResult:
 
     @property
     def accuracy(self) -> float:
-        """The share of its responses that is right."""
+        """The share of its responses that is correct."""
         return sum(response.correct for response in self.responses) / len(self.responses)
 
     @property
@@ -72,55 +72,28 @@ def problem_key(prompt: str | list[Message], answer: Any) -> str:
 
 def write_results(path: Path, results: Sequence[ProblemResult]) -> None:
     """Write a whole file or none of it; folders are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(_lines(results))
-    os.replace(part, path)
+    write_jsonl(path, map(asdict, results))
 
 
 def append_results(path: Path, results: Sequence[ProblemResult]) -> None:
-    """Append lines in a single write, which a full disk makes an OSError, not a short one."""
-    with path.open("ab") as file:
-        file.write(_lines(results))
+    """Append lines in a single write, all of them or none."""
+    append_jsonl(path, map(asdict, results))
 
 
 def read_results(path: Path) -> list[ProblemResult]:
     """The results of a file. Raises: UserError where there is no such file, it is empty, or it holds something else."""
-    if not path.is_file():
-        raise UserError(
-            f"There is no result file {path}. A run writes runs/NAME/evaluations/step-000000.jsonl and so on, and "
-            "python -m grpo.evaluate writes its own into --out."
-        )
-    lines = path.read_bytes().split(b"\n")  # not splitlines: a response may hold any separator
-    results = [_from_json(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()]
+    advice = (
+        "Give a file of results: a run writes runs/NAME/evaluations/step-000000.jsonl and so on, and python -m "
+        "grpo.evaluate writes its own into --out."
+    )
+    results = read_jsonl(path, _result, what="a result of an evaluation", advice=advice, errors="surrogatepass")
     if not results:
         raise UserError(f"The result file {path} is empty: its evaluation has not finished a problem yet.")
     return results
 
 
-def drop_torn_line(path: Path) -> None:
-    """Cut off what an interrupted write has left behind the last whole line."""
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-
-
-def _lines(results: Sequence[ProblemResult]) -> bytes:
-    rows = (json.dumps(asdict(result), ensure_ascii=False, default=str) for result in results)
-    return "".join(f"{row}\n" for row in rows).encode("utf-8", "surrogatepass")
-
-
-def _from_json(line: bytes, path: Path, number: int) -> ProblemResult:
-    try:
-        row = json.loads(line.decode("utf-8", "surrogatepass"))
-        responses = tuple(ResponseResult(**response) for response in row.pop("responses"))
-        if not responses:
-            raise ValueError("it has no responses")
-        return ProblemResult(**row, responses=responses)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:  # not JSON, or JSON of another kind
-        raise UserError(
-            f"{path}, line {number} is no result of an evaluation ({type(error).__name__}: {error}). Give a file that "
-            "a run wrote to runs/NAME/evaluations, or python -m grpo.evaluate to its --out."
-        ) from error
+def _result(row: dict[str, Any]) -> ProblemResult:
+    responses = tuple(ResponseResult(**response) for response in row.pop("responses"))
+    if not responses:
+        raise ValueError("it has no responses")
+    return ProblemResult(**row, responses=responses)

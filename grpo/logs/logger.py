@@ -1,16 +1,12 @@
 """Where a run is written: console, config.json, metrics.jsonl, samples.jsonl, and wandb. The loop never asks which.
 
-    with Logger(Path("runs/first"), steps=100, config={}, wandb_mode="off", project="grpo") as logger:
-        logger.log({"step": 1, "reward/mean": 0.5})
-
-Every line of a .jsonl file is appended by a single write, so that an interrupted run leaves whole lines.
+with Logger(Path("runs/first"), steps=100, config={}, wandb_mode="off", project="grpo") as logger:
+    logger.log({"step": 1, "reward/mean": 0.5})
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import os
 import platform
 import shutil
 import subprocess
@@ -23,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from grpo.algorithm.credit import Credit
 from grpo.errors import UserError
+from grpo.files import append_jsonl, read_jsonl, write_json, write_jsonl
 from grpo.logs.metrics import Metrics
 from grpo.logs.wandb_run import WandbRun, resolve_wandb_mode
 from grpo.records import Group, Rewards
@@ -30,8 +27,8 @@ from grpo.records import Group, Rewards
 SHOWN = {
     "reward/mean": "reward {:.2f}",
     "length/mean": "length {:5.1f}",
-    "length/correct": "right {:5.1f}",
-    "length/incorrect": "wrong {:5.1f}",
+    "length/correct": "correct {:5.1f}",
+    "length/incorrect": "incorrect {:5.1f}",
     "group/uniform": "uniform {:3.0%}",
     "policy/kl": "kl {:.4f}",
     "policy/entropy": "entropy {:.2f}",
@@ -104,9 +101,9 @@ class Logger:
         """One step: a line on the console, a row of metrics.jsonl and of wandb, a few whole samples."""
         self.tokens_total += generated(metrics)
         metrics = {**metrics, "tokens_total": self.tokens_total}
-        append_json(self.folder / "metrics.jsonl", metrics)
-        for sample in samples:
-            append_json(self.folder / "samples.jsonl", sample)
+        append_jsonl(self.folder / "metrics.jsonl", [metrics])
+        if samples:
+            append_jsonl(self.folder / "samples.jsonl", samples)
         if self.wandb is not None:
             self.wandb.log(metrics, samples)
         self.progress.update(self.task, completed=metrics["step"])
@@ -135,7 +132,7 @@ def accuracy_text(metrics: Metrics) -> str:
 
 def summary(folder: Path) -> str:
     """The end of a run: accuracy and lengths before and after, and where everything was written."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    rows = read_jsonl(folder / "metrics.jsonl")
     evaluated = [row for row in rows if row.get("eval/accuracy") is not None]
     lines = []
     if evaluated:
@@ -173,7 +170,7 @@ def whole_samples(
                 "reward": credited.rewards[p, 0].item(),
                 "advantage": credited.of_responses[p, 0].item(),
                 "truncated": rollout.truncated,
-                "verifiers": {name: _number(part[p, 0].item()) for name, part in rewards.parts.items()},
+                "verifiers": {name: _number(part[p, 0].item()) for name, part in rewards.by_verifier.items()},
                 "columns": columns,
             }
         )
@@ -183,34 +180,24 @@ def whole_samples(
 # Files -----------------------------------------------------------------------------------------------------------
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a whole file or none of it."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(part, path)
-
-
-def append_json(path: Path, value: Any) -> None:
-    """Append one line in a single write, which a full disk makes an OSError, not a short one."""
-    line = json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass") + b"\n"
-    with path.open("ab") as file:
-        file.write(line)
-
-
 def drop_rows_from(path: Path, step: int) -> list[dict[str, Any]]:
     """Remove rows of this step and later ones, which a run resumed at a checkpoint makes anew, and return the others.
 
-    A torn last line goes, too. Only "\\n" ends a line: a response may hold any other line separator of Unicode.
+    A torn last line goes, too. Raises: UserError for any other line that is no row.
     """
     if not path.is_file():
         return []
-    lines = [line for line in path.read_bytes().split(b"\n")[:-1] if line.strip()]
-    rows = [json.loads(line.decode("utf-8", "surrogatepass")) for line in lines]
-    kept = [line + b"\n" for line, row in zip(lines, rows, strict=True) if row["step"] < step]
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(b"".join(kept))
-    os.replace(part, path)
-    return [row for row in rows if row["step"] < step]
+    rows = read_jsonl(
+        path,
+        lambda row: (int(row["step"]), row),
+        what="a row with its `step`",
+        advice="Mend or remove the line.",
+        errors="surrogatepass",
+        torn=[],
+    )
+    kept = [row for at, row in rows if at < step]
+    write_jsonl(path, kept)
+    return kept
 
 
 def versions() -> dict[str, str]:

@@ -83,7 +83,7 @@ def rollout_metrics(groups: Sequence[Group], rewards: Rewards, total: Tensor) ->
     is_correct, length = correct(rewards), lengths(groups)
     return {
         "reward/mean": total.mean().item(),
-        **{f"reward/{name}": _mean(part[~part.isnan()]) for name, part in rewards.parts.items()},
+        **{f"reward/{name}": _mean(part[~part.isnan()]) for name, part in rewards.by_verifier.items()},
         "reward/errors": float(sum(rewards.errors.values())),
         "reward/timeouts": float(sum(rewards.timeouts.values())),
         **{f"reward/errors/{name}": float(count) for name, count in rewards.errors.items() if count},

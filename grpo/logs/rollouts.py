@@ -11,7 +11,6 @@ P problems a step, G responses a problem, N response tokens of all P * G respons
 
 from __future__ import annotations
 
-import os
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from grpo.errors import UserError
+from grpo.files import written_whole
 from grpo.records import Group, Problem, Rollout
 
 SETTINGS = ("model", "temperature", "max_response_tokens", "loss_constant", "micro_batch_tokens")
@@ -64,10 +64,8 @@ def save_rollouts(path: Path, recording: Recording) -> None:
         "settings": recording.settings,
         "by_verifier": recording.by_verifier,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    torch.save(content, part)
-    os.replace(part, path)
+    with written_whole(path) as part:
+        torch.save(content, part)
 
 
 def load_rollouts(path: Path) -> Recording:

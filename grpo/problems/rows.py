@@ -14,7 +14,6 @@ the sets of data/ that come from the hub are read from a local folder instead.
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 from grpo import plugins
 from grpo.errors import UserError
+from grpo.files import read_jsonl
 
 Row = dict[str, Any]
 
@@ -109,32 +109,13 @@ def data_rewards(spec: str) -> tuple[str, ...]:
     """
     if not has_split(spec) or _is_hub_name(spec):
         return DEFAULT_REWARD
-    named = plugins.constant(spec, "data", "REWARD", DEFAULT_REWARD)
+    named = plugins.attribute(spec, "data", "REWARD", DEFAULT_REWARD)
     if not isinstance(named, tuple | list) or not named or not all(isinstance(name, str) for name in named):
         raise UserError(
             f"--data {spec}: REWARD in its file is {named!r}, and must be a tuple of verifiers as --reward takes them, "
             "such as ('math_answer',)."
         )
     return tuple(named)
-
-
-def read_jsonl(path: Path) -> list[Row]:
-    """One JSON object a line; blank lines are skipped. Raises: UserError naming file and line."""
-    if not path.is_file():
-        raise UserError(f"There is no data file {path}. Give the path of a .jsonl file, one JSON object a line.")
-    rows = []
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode())
-            except ValueError as error:  # also of bytes that are no UTF-8
-                raise UserError(f"{path}, line {number} is not JSON: {error}. Write one JSON object a line.") from error
-            if not isinstance(row, dict):
-                raise UserError(f"{path}, line {number} is a {type(row).__name__}; each line must be a JSON object.")
-            rows.append(row)
-    return rows
 
 
 def load_hub(spec: str, split: str) -> list[Row]:

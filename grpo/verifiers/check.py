@@ -12,14 +12,12 @@ responses that pass and of right ones that fail with examples, failures and spee
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NamedTuple
 
 import tyro
 from rich.console import Console
@@ -27,16 +25,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from grpo.errors import UserError
-from grpo.problems.rows import check_data_dir, has_split, load_rows
+from grpo.problems.rows import check_data_dir
 from grpo.records import Group, Problem, Rollout
+from grpo.verifiers.cases import Row, gold_cases, read_labelled, read_problems
 from grpo.verifiers.verify import Outcome, Verifiers, check_specs
 
 PASS = 0.5
 ANSWER = "ANSWER"
 
-Row = dict[str, Any]
-Judged = list[tuple[Row, str, Outcome]]
-"""(row of the file, response, outcome) of one verifier."""
+
+class Tried(NamedTuple):
+    """A response, and what one verifier said of it."""
+
+    row: Row
+    """Of the file that it is from."""
+    response: str
+    outcome: Outcome
 
 
 @dataclass(frozen=True)
@@ -67,87 +71,29 @@ class Options:
     """Examples to show of each kind of mistake."""
 
 
-def perturbed(answer: str, admissible: Sequence[str] = ()) -> str:
-    r"""A wrong answer close to `answer`, and none of the `admissible` ones.
-
-    The last digit goes up by one (9 -> 0); a choice letter becomes another letter; all else becomes -(...) - 7.
-
-    "3.14" -> "3.15" · r"\frac{1}{2}" -> r"\frac{1}{3}" · "(B)" -> "(A)" · r"\pi" -> r"-(\pi) - 7"
-    """
-    digits = list(re.finditer("[0-9]", answer))
-    if digits:
-        at = digits[-1].start()
-        changes = [f"{answer[:at]}{(int(answer[at]) + step) % 10}{answer[at + 1 :]}" for step in range(1, 10)]
-    elif letter := re.fullmatch(r"((?:\\text\{)?\(?)([A-Z])(\)?\}?)", answer.strip()):
-        changes = [f"{letter[1]}{other}{letter[3]}" for other in "ABCDEFGHIJ" if other != letter[2]]
-    else:
-        changes = [f"-({answer}) - 7"]
-    return next((change for change in changes if change not in admissible), f"-({answer}) - 7")
-
-
-def read_rows(path: Path, required: Sequence[str]) -> list[Row]:
-    """The rows of a .jsonl file.
-
-    Raises: UserError where there is no such file, no row, or a line is not an object with the required columns.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}. Give a .jsonl file, one JSON object a line.") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number} is not JSON: {error}.") from error
-        missing = [column for column in required if not isinstance(row, dict) or column not in row]
-        if missing:
-            there = ", ".join(row) if isinstance(row, dict) else "no columns"
-            raise UserError(f"{path}, line {number} lacks {', '.join(missing)}; it has: {there}.")
-        rows.append(row)
-    if not rows:
-        raise UserError(f"{path} has no rows. Give a .jsonl file, one JSON object a line.")
-    return rows
-
-
-def read_problems(options: Options) -> list[Row]:
-    """The rows of `--data`, each with a gold answer. Raises: UserError where they are not found or lack one."""
-    if not has_split(options.data):
-        return read_rows(Path(options.data), [options.gold])
-    rows = load_rows(options.data, options.split, data_dir=options.data_dir)
-    if lacking := [row for row in rows if options.gold not in row]:
-        raise UserError(f"--data {options.data}: a row lacks {options.gold}; it has: {', '.join(lacking[0])}.")
-    return rows
-
-
-def judge(verifiers: Verifiers, rows: Sequence[Row], responses: Sequence[str]) -> dict[str, Judged]:
+def tried(verifiers: Verifiers, rows: Sequence[Row], responses: Sequence[str]) -> dict[str, list[Tried]]:
     """What each verifier says of response i to row i."""
     groups = []
     for row, response in zip(rows, responses, strict=True):
         problem = Problem(prompt=row.get("prompt", row.get("problem", "")), prompt_tokens=(), columns=row)
         groups.append(Group(problem, (Rollout(tokens=(), logprobs=(), text=response, truncated=False),)))
-    outcomes = verifiers.judge(groups)
-    return {name: list(zip(rows, responses, each, strict=True)) for name, each in outcomes.items()}
+    outcomes = verifiers.outcomes(groups)
+    return {name: [Tried(*each) for each in zip(rows, responses, said, strict=True)] for name, said in outcomes.items()}
 
 
 def check_gold(verifiers: Verifiers, options: Options, console: Console) -> bool:
     """Gold answers and perturbed ones; True where every gold answer gets 1.0 (or None, but not all of them)."""
-    rows = read_problems(options)
+    rows = read_problems(options.data, options.split, options.data_dir, options.gold)
     check_specs(options.reward, rows[0])
-    cases = []  # (row, gold answer, perturbed answer)
-    for row in rows:
-        answers = [str(a) for a in (row[options.gold] if isinstance(row[options.gold], list) else [row[options.gold]])]
-        cases += [(row, answer, perturbed(answer, answers)) for answer in answers]
+    cases = gold_cases(rows, options.gold)
     table = Table("verifier", "gold answers", "get 1.0", "perturbed", "get 0", title=options.data)
     mistakes, ok = [], True
-    gold = judge(verifiers, [c[0] for c in cases], [options.template.replace(ANSWER, c[1]) for c in cases])
-    wrong = judge(verifiers, [c[0] for c in cases], [options.template.replace(ANSWER, c[2]) for c in cases])
+    gold = tried(verifiers, [c[0] for c in cases], [options.template.replace(ANSWER, c[1]) for c in cases])
+    wrong = tried(verifiers, [c[0] for c in cases], [options.template.replace(ANSWER, c[2]) for c in cases])
     for name in gold:
-        applies = [case for case in gold[name] if case[2].reward is not None]
-        failing = [case for case in applies if case[2].reward != 1.0]
-        passing = [case for case in wrong[name] if case[2].reward]
+        applies = [case for case in gold[name] if case.outcome.reward is not None]
+        failing = [case for case in applies if case.outcome.reward != 1.0]
+        passing = [case for case in wrong[name] if case.outcome.reward]
         ok = ok and bool(applies) and not failing
         right, zero = len(applies) - len(failing), len(wrong[name]) - len(passing)
         table.add_row(name, *map(str, (len(applies), right, len(wrong[name]), zero)))
@@ -160,37 +106,34 @@ def check_gold(verifiers: Verifiers, options: Options, console: Console) -> bool
 
 def check_labelled(verifiers: Verifiers, options: Options, console: Console) -> None:
     """Accuracy, mistakes and speed on labelled responses."""
-    rows = read_rows(options.labelled, ["response", "label"])
+    rows = read_labelled(options.labelled)
     check_specs(options.reward, rows[0])
-    for number, row in enumerate(rows, start=1):
-        if row["label"] not in (True, False) or not isinstance(row["response"], str):
-            raise UserError(f"{options.labelled}, row {number}: response must be text and label must be true or false.")
-    judge(verifiers, rows[:1], [rows[0]["response"]])  # the first call waits for the workers to import
+    tried(verifiers, rows[:1], [rows[0]["response"]])  # the first call waits for the workers to import
     started = time.perf_counter()
-    judged = judge(verifiers, rows, [row["response"] for row in rows])
+    found = tried(verifiers, rows, [row["response"] for row in rows])
     elapsed = time.perf_counter() - started
 
     headings = "verifier", "track", "responses", "accuracy", "wrong pass", "right fail", "none", "errors", "time-outs"
     table = Table(*headings, title=str(options.labelled))
-    for name, cases in judged.items():
+    for name, cases in found.items():
         tracks = list(dict.fromkeys(str(row.get("track", "all")) for row, _, _ in cases))
         for track in tracks:
-            table.add_row(name, track, *counted([c for c in cases if str(c[0].get("track", "all")) == track]))
+            table.add_row(name, track, *counted([case for case in cases if str(case.row.get("track", "all")) == track]))
         if len(tracks) > 1:
             table.add_row(name, "all", *counted(cases))
     console.print(table)
-    console.print(speed_table(judged))
-    calls = len(judged) * len(rows)
+    console.print(speed_table(found))
+    calls = len(found) * len(rows)
     console.print(f"{calls} in {elapsed:.2f} s with {options.workers} workers: {calls / elapsed:,.0f} a second")
-    for name, cases in judged.items():
-        decided = [case for case in cases if case[2].reward is not None]
-        passed = [case for case in decided if case[2].reward >= PASS and not case[0]["label"]]
-        failed = [case for case in decided if case[2].reward < PASS and case[0]["label"]]
+    for name, cases in found.items():
+        decided = [case for case in cases if case.outcome.reward is not None]
+        passed = [case for case in decided if case.outcome.reward >= PASS and not case.row["label"]]
+        failed = [case for case in decided if case.outcome.reward < PASS and case.row["label"]]
         show_examples(f"{name}: a wrong response gets", passed, options, console)
         show_examples(f"{name}: a right response gets", failed, options, console)
 
 
-def counted(cases: Judged) -> list[str]:
+def counted(cases: Sequence[Tried]) -> list[str]:
     """The cells of a row of the labelled table, from `responses` on; None is left out of the accuracy."""
     decided = [(bool(row["label"]), outcome.reward >= PASS) for row, _, outcome in cases if outcome.reward is not None]
     passes = [passed for label, passed in decided if not label]
@@ -210,16 +153,16 @@ def share(hits: Sequence[bool]) -> str:
     return f"{sum(hits) / len(hits):.1%} ({sum(hits)}/{len(hits)})" if hits else "-"
 
 
-def speed_table(judged: dict[str, Judged]) -> Table:
+def speed_table(found: dict[str, list[Tried]]) -> Table:
     """Milliseconds that a call took inside its worker; for a batch verifier, its one call."""
     table = Table("verifier", "p50", "p90", "p99", "max", title="milliseconds a call")
-    for name, cases in judged.items():
+    for name, cases in found.items():
         spent = sorted(outcome.seconds for _, _, outcome in cases)
         table.add_row(name, *(f"{1000 * spent[round(q * (len(spent) - 1))]:.2f}" for q in (0.5, 0.9, 0.99, 1.0)))
     return table
 
 
-def show_examples(title: str, cases: Judged, options: Options, console: Console) -> None:
+def show_examples(title: str, cases: Sequence[Tried], options: Options, console: Console) -> None:
     """The first few cases of a kind of mistake, the end of each response, where answers stand."""
     for row, response, outcome in cases[: options.examples]:
         gold, ending = str(row.get(options.gold, ""))[:100], response[-100:]

@@ -87,6 +87,24 @@ class Verifier:
                 raise UserError(missing_column(self, [name], columns))
         return values
 
+    def answer_of(self, response: str) -> str | None:
+        """What a response answers, by `final_answer`; None where it has no answer, or there is no such function.
+
+        Raises: UserError where the function raises, or returns what is no text.
+        """
+        if self.final_answer is None:
+            return None
+        try:
+            answer = self.final_answer(response)
+        except Exception as error:  # a user's function may raise anything
+            raise UserError(
+                f"final_answer of '{self.spec}' raised {type(error).__name__}: {error}, on the response that begins "
+                f"{response[:80]!r}. It must return a text or None for any response."
+            ) from error
+        if answer is not None and not isinstance(answer, str):
+            raise UserError(f"final_answer of '{self.spec}' returned {answer!r:.80}. It must return a text or None.")
+        return answer
+
 
 def missing_column(verifier: Verifier, missing: Sequence[str], columns: Collection[str]) -> str:
     """The message for required parameters that nothing provides."""

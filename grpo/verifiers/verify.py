@@ -2,7 +2,7 @@
 
     with Verifiers(["math_answer", "think_format=0.1"], workers=2, time_limit=5.0, memory_limit=1024) as verifiers:
         verifiers.submit(problem, rollout)      # as the engine finishes each response; optional, returns at once
-        rewards = verifiers(groups)             # Rewards: total [P, G], and each verifier's own part
+        rewards = verifiers(groups)             # Rewards: total [P, G], and [P, G] by verifier
 
 A response can be anything, and so can what a verifier does with it. Whatever a call does -- hang, exhaust memory, crash
 the interpreter, raise -- costs at most the time limit, scores 0, is counted and is said once. What would be a mistake
@@ -13,7 +13,6 @@ To try verifiers without a model: `python -m grpo.verifiers --help`.
 
 from __future__ import annotations
 
-import logging
 import math
 import pickle
 import threading
@@ -27,13 +26,9 @@ import torch
 from grpo.errors import UserError
 from grpo.logs.metrics import METRICS
 from grpo.records import Group, Problem, Rewards, Rollout
+from grpo.verifiers.failures import Failures
 from grpo.verifiers.pool import Call, Outcome, Pool
 from grpo.verifiers.spec import Verifier, load_verifier, missing_column
-
-MESSAGES_SHOWN = 20
-"""Distinct failure messages that a verifier may log in a run."""
-
-logger = logging.getLogger("grpo.verifiers")
 
 
 def check_specs(specs: Sequence[str], columns: Collection[str]) -> None:
@@ -96,7 +91,7 @@ class Verifiers:
                 "least 0 (0 is none) and a share between 0 and 1."
             )
         self._verifiers = _load_all(specs)
-        self._time_limit, self._memory_limit, self._max_failure_share = time_limit, memory_limit, max_failure_share
+        self._failures = Failures(max_failure_share, time_limit=time_limit, memory_limit=memory_limit)
         self._singles = [verifier for verifier in self._verifiers if verifier.kind == "single"]
         self._changed = threading.Condition()
         pool = partial(Pool, changed=self._changed, time_limit=time_limit, memory_limit=memory_limit)
@@ -107,7 +102,6 @@ class Verifiers:
         self._finalizer = weakref.finalize(self, _close, list(self._pools.values()))
         self._submitted: dict[tuple[int, int], tuple[Problem, Rollout, list[Call]]] = {}
         self._known: dict[bytes, Call] = {}
-        self._shown: dict[str, set[str]] = {verifier.name: set() for verifier in self._verifiers}
 
     def submit(self, problem: Problem, rollout: Rollout) -> None:
         """Start verifying a finished response, while others are still being generated. Returns at once.
@@ -121,23 +115,23 @@ class Verifiers:
 
         Raises: UserError where a verifier returned something that is no reward, or failed on too many responses.
         """
-        outcomes = self.judge(groups)
+        outcomes = self.outcomes(groups)
         sizes = {len(group.rollouts) for group in groups}
         if len(sizes) > 1:
             raise ValueError(f"groups must have the same number of responses, but have {sorted(sizes)}")
         shape = (len(groups), sizes.pop() if sizes else 0)
-        parts = {
+        by_verifier = {
             name: torch.tensor([math.nan if o.reward is None else o.reward for o in row]).reshape(shape)
             for name, row in outcomes.items()
         }
         total = torch.zeros(shape)
         for verifier in self._verifiers:
-            total += verifier.weight * parts[verifier.name].nan_to_num(nan=0.0)
+            total += verifier.weight * by_verifier[verifier.name].nan_to_num(nan=0.0)
         errors = {name: sum(o.failure == "error" for o in row) for name, row in outcomes.items()}
         timeouts = {name: sum(o.failure == "timeout" for o in row) for name, row in outcomes.items()}
-        return Rewards(total=total, parts=parts, errors=errors, timeouts=timeouts)
+        return Rewards(total=total, by_verifier=by_verifier, errors=errors, timeouts=timeouts)
 
-    def judge(self, groups: Sequence[Group]) -> dict[str, list[Outcome]]:
+    def outcomes(self, groups: Sequence[Group]) -> dict[str, list[Outcome]]:
         """Verifier name -> the outcome of each of the P * G responses, in order; what `__call__` makes rewards of."""
         pairs = [(group.problem, rollout) for group in groups for rollout in group.rollouts]
         try:
@@ -148,7 +142,8 @@ class Verifiers:
                     calls[verifier.name] = [self._batch_call(verifier, pairs)] * len(pairs)
             self._wait(calls, len(pairs))
             outcomes = {v.name: _each(calls.get(v.name, [])) for v in self._verifiers}
-            self._report(outcomes, pairs)
+            for name, row in outcomes.items():
+                self._failures.report(name, row, [rollout.text for _, rollout in pairs])
             return outcomes
         finally:
             self._forget()
@@ -159,19 +154,7 @@ class Verifiers:
         None where the response has no answer, or the file no such function. Unlike a verifier it runs in this process.
         Raises: UserError where it raises, or returns something else.
         """
-        judge = self._verifiers[0]
-        if judge.final_answer is None:
-            return None
-        try:
-            answer = judge.final_answer(response)
-        except Exception as error:  # a user's function may raise anything
-            raise UserError(
-                f"final_answer of '{judge.spec}' raised {type(error).__name__}: {error}, on the response that begins "
-                f"{response[:80]!r}. It must return a text or None for any response."
-            ) from error
-        if answer is not None and not isinstance(answer, str):
-            raise UserError(f"final_answer of '{judge.spec}' returned {answer!r:.80}. It must return a text or None.")
-        return answer
+        return self._verifiers[0].answer_of(response)
 
     def close(self) -> None:
         """End all worker processes. What is not verified by now never will be."""
@@ -223,8 +206,7 @@ class Verifiers:
                 return True
             done = [[call.outcome for call in row] for row in calls.values()]
             # No need to wait, one time limit after the other, for the rest of a step that is lost already.
-            bearable = self._max_failure_share * responses
-            hopeless = any(sum(bool(o and o.failure) for o in row) > bearable for row in done)
+            hopeless = any(self._failures.too_many(sum(bool(o and o.failure) for o in row), responses) for row in done)
             return hopeless or all(o is not None for row in done for o in row)
 
         for pool in self._pools.values():
@@ -238,35 +220,6 @@ class Verifiers:
         for pool in self._pools.values():
             if pool.fatal:
                 raise pool.fatal
-
-    def _report(self, outcomes: dict[str, list[Outcome]], pairs: Sequence[tuple[Problem, Rollout]]) -> None:
-        for name, row in outcomes.items():
-            failed = [(o, rollout) for o, (_, rollout) in zip(row, pairs, strict=True) if o.failure]
-            for outcome, rollout in failed:
-                shown = self._shown[name]
-                if outcome.message not in shown and len(shown) < MESSAGES_SHOWN:
-                    shown.add(outcome.message)
-                    last = " Further messages of this verifier are not shown." if len(shown) == MESSAGES_SHOWN else ""
-                    logger.warning(
-                        "verifier '%s' failed: %s. Scored 0; the response begins %.80r.%s",
-                        name,
-                        outcome.message,
-                        rollout.text[:80],
-                        last,
-                    )
-            if len(failed) > self._max_failure_share * len(row):
-                self._stop(name, [outcome for outcome, _ in failed], len(row))
-
-    def _stop(self, name: str, failed: Sequence[Outcome], responses: int) -> None:
-        [(message, _)] = Counter(outcome.message for outcome in failed).most_common(1)
-        timeouts = sum(outcome.failure == "timeout" for outcome in failed)
-        raise UserError(
-            f"verifier '{name}' failed on at least {len(failed)} of {responses} responses of this step "
-            f"({len(failed) / responses:.0%}: {len(failed) - timeouts} errors, {timeouts} time-outs), and at most "
-            f"{self._max_failure_share:.0%} may fail before the rewards mean nothing. Most often: {message}. "
-            f"Mend the verifier, trying it with `python -m grpo.verifiers`, or raise its limits, now "
-            f"{self._time_limit:g} s and {self._memory_limit} MiB a call, or the share that may fail."
-        )
 
     def _forget(self) -> None:
         for call in self._known.values():

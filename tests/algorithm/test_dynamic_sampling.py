@@ -56,7 +56,10 @@ def test_uniform_groups_are_replaced_in_order_of_arrival_and_everything_moves_al
     found = select(pool, 3)
     assert names(found) == ["[1, 0]", "[2, 0]", "[3, 0]"] and found.informative.all()
     assert found.total.tolist() == found.rewards.total.tolist() == [[1, 0], [2, 0], [3, 0]]
-    assert found.rewards.parts["a"].tolist() == [[1, 0], [2, 0], [3, 0]] and found.rewards.errors == {"a": 3, "b": 0}
+    assert found.rewards.by_verifier["a"].tolist() == [[1, 0], [2, 0], [3, 0]] and found.rewards.errors == {
+        "a": 3,
+        "b": 0,
+    }
 
 
 def test_only_as_many_as_fit():

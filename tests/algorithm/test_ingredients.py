@@ -7,8 +7,9 @@ import pytest
 import torch
 from conftest import make_batch
 
-from grpo.algorithm.advantages import ADVANTAGES, FORMER_NAMES, AdvantageInputs
+from grpo.algorithm.advantages import ADVANTAGES, AdvantageInputs
 from grpo.algorithm.ingredients import EXAMPLE, load_advantage, load_aggregation, load_loss_term
+from grpo.algorithm.table import FORMER_NAMES
 from grpo.errors import UserError
 
 MASK, GROUPS = torch.tensor([[True, True, False], [True, False, False]]), torch.tensor([0, 1])

@@ -102,3 +102,9 @@ def test_a_label_that_fits_no_run_is_refused(tmp_path, label, message):
 )
 def test_values_as_text(value, text):
     assert show_setting(value) == text
+
+
+def test_a_run_of_an_earlier_version_is_a_seed_of_todays(tmp_path):
+    """Its config.json has the advantage under its former name."""
+    old, new = {"advantage": "group_normalised", "seed": 1}, {"advantage": "group_normalized"}
+    assert grouped(tmp_path, old, new) == [("grpo", "ab")]

@@ -49,7 +49,7 @@ def test_a_mean_ends_where_its_shortest_seed_ends(tmp_path):
     assert found["eval/accuracy"].curves[0].x.tolist() == [0, 5]
 
 
-def test_a_gap_that_all_were_right_in(tmp_path):
+def test_a_gap_that_all_were_correct_in(tmp_path):
     """Filled by the running mean where a neighbour has incorrect responses, left out where none has."""
     rows = [row(s, 1, (10, 4), (20, 4) if s < 3 else (0, 0)) for s in range(1, 7)]
     (curve,) = panels(group("a", make_run(tmp_path / "a", rows)))["length/incorrect"].curves

@@ -36,7 +36,7 @@ def test_a_line_being_written_is_left_out(tmp_path, end):
 def test_a_broken_line_in_the_middle_is_named(tmp_path, line):
     folder = write_run(tmp_path / "a", [])
     (folder / "metrics.jsonl").write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2, is not a row"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2 is .*Remove the line"):
         read_run(folder)
 
 
@@ -85,16 +85,19 @@ def test_response_counts_are_unknown_without_tokens(tmp_path):
 @given(st.lists(st.tuples(st.integers(1, 4000), st.booleans()), min_size=2, max_size=64))
 def test_response_counts_are_those_of_any_step(tmp_path_factory, responses):
     """From means in single precision, as torch logs them."""
-    right, wrong = ([length for length, correct in responses if correct is which] for which in (True, False))
-    mean = [float(np.mean(lengths, dtype=np.float32)) if lengths else None for lengths in (right, wrong)]
+    correct, incorrect = ([length for length, c in responses if c is which] for which in (True, False))
+    mean = [float(np.mean(lengths, dtype=np.float32)) if lengths else None for lengths in (correct, incorrect)]
     if None not in mean and abs(mean[0] - mean[1]) < 0.05:
         return  # not to be told from their mean
     logged = {
-        "step": 1, "tokens": float(sum(right + wrong)), "length/mean": float(np.mean(right + wrong, dtype=np.float32)),
-        "length/correct": mean[0], "length/incorrect": mean[1],
-    }  # fmt: skip
+        "step": 1,
+        "tokens": float(sum(correct + incorrect)),
+        "length/mean": float(np.mean(correct + incorrect, dtype=np.float32)),
+        "length/correct": mean[0],
+        "length/incorrect": mean[1],
+    }
     counts = make_run(tmp_path_factory.mktemp("runs") / "a", [logged]).response_counts
-    assert (counts["length/correct"][0], counts["length/incorrect"][0]) == (len(right), len(wrong))
+    assert (counts["length/correct"][0], counts["length/incorrect"][0]) == (len(correct), len(incorrect))
 
 
 def test_runs_are_found_by_folder_file_parent_and_pattern(tmp_path):
@@ -132,7 +135,7 @@ def test_samples_without_the_line_being_written(tmp_path):
 def test_a_broken_sample_is_said_with_its_line(tmp_path, line):
     run = make_run(tmp_path / "a", [row(1, 0, (1, 1), (1, 1))])
     (run.folder / "samples.jsonl").write_text('{"step": 1}\n' + line + "\n")
-    with pytest.raises(UserError, match=r"samples.jsonl, line 2, is not a response"):
+    with pytest.raises(UserError, match=r"samples.jsonl, line 2 is .*Remove the line"):
         samples(run)
 
 

@@ -13,9 +13,10 @@ from conftest import ROOT
 
 from grpo import plugins
 from grpo.errors import UserError
-from grpo.problems.rows import check_data_dir, data_rewards, load_rows, read_jsonl
+from grpo.files import read_jsonl
+from grpo.inputs import load_data
+from grpo.problems.rows import check_data_dir, data_rewards, load_rows
 from grpo.resolve import parse
-from grpo.setup import load_data
 from grpo.verifiers.check import main as check_verifiers
 
 LABELLED = ("id", "problem", "answer", "level", "subject")
@@ -281,7 +282,7 @@ def test_a_split_that_is_not_there(hub, tmp_path):
 def test_a_folder_and_the_verifiers_of_a_set_need_no_hub_library(tmp_path):
     (tmp_path / "svamp_test.jsonl").write_text('{"id": "0", "problem": "p", "answer": "1"}\n')
     script = (
-        "import sys; from grpo.problems import data_rewards, load_rows\n"
+        "import sys; from grpo.problems.rows import data_rewards, load_rows\n"
         f"print(data_rewards('countdown'), load_rows('svamp', 'test', data_dir={str(tmp_path)!r}))\n"
         "print('datasets' in sys.modules)"
     )

@@ -6,17 +6,9 @@ import pytest
 import torch
 
 from grpo.algorithm.credit import Credit
-from grpo.logs.logger import (
-    Logger,
-    append_json,
-    commit,
-    drop_rows_from,
-    step_line,
-    summary,
-    versions,
-    whole_samples,
-    write_json,
-)
+from grpo.errors import UserError
+from grpo.files import append_jsonl
+from grpo.logs.logger import Logger, commit, drop_rows_from, step_line, summary, versions, whole_samples
 from grpo.records import Group, Problem, Rewards, Rollout
 
 METRICS = {"step": 1, "reward/mean": 0.5, "length/mean": 12.0, "length/incorrect": None, "policy/engine_gap": 1e-7}
@@ -69,20 +61,13 @@ def test_files_of_a_run(tmp_path, capsys):
 
 def test_the_line_of_a_step_leaves_out_what_is_absent():
     assert step_line(METRICS) == "step    1  reward 0.50  length  12.0  gap 1e-07"
+    lengths = {"step": 1, "length/correct": 9.5, "length/incorrect": 120.25}
+    assert step_line(lengths) == "step    1  correct   9.5  incorrect 120.2"
     line = step_line({"step": 20, "eval/accuracy": 0.915, "eval/length": 30.0})
     assert line == "step   20  | held-out accuracy 91.5%, length 30.0"
     interval = {"eval/accuracy_low": 0.882, "eval/accuracy_high": 0.945}
     line = step_line({"step": 20, "eval/accuracy": 0.915, "eval/length": 30.0, **interval})
     assert line == "step   20  | held-out accuracy 91.5% [88.2, 94.5], length 30.0"
-
-
-@pytest.mark.parametrize("text", ["\ud800 lone surrogate", "new\nline", "NUL \x00", "é" * 3])
-def test_any_response_is_one_line_of_json(tmp_path, text):
-    path = tmp_path / "samples.jsonl"
-    append_json(path, {"response": text})
-    append_json(path, {"response": "next"})
-    lines = path.read_bytes().split(b"\n")
-    assert len(lines) == 3 and json.loads(lines[0].decode("utf-8", "surrogatepass")) == {"response": text}
 
 
 def test_resume_drops_the_rows_it_makes_anew_and_torn_lines(tmp_path):
@@ -99,9 +84,23 @@ def test_resume_drops_the_rows_it_makes_anew_and_torn_lines(tmp_path):
 def test_resume_keeps_equal_samples_and_line_separators_within_a_response(tmp_path, separator):
     path = tmp_path / "samples.jsonl"
     for _ in range(2):
-        append_json(path, {"step": 1, "response": f"one{separator}two"})
+        append_jsonl(path, [{"step": 1, "response": f"one{separator}two"}])
     before = path.read_bytes()
     assert len(drop_rows_from(path, 2)) == 2 and path.read_bytes() == before
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '{"reward/mean": 1}', '{"step": null}'])
+def test_resume_says_which_line_is_no_row(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 2}}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2 is .*Mend or remove the line"):
+        drop_rows_from(path, 3)
+
+
+def test_no_samples_make_no_file(tmp_path):
+    with make_logger(tmp_path) as logger:
+        logger.log(METRICS)
+    assert not (tmp_path / "samples.jsonl").exists()
 
 
 def test_tokens_add_up_across_a_resume(tmp_path):
@@ -114,27 +113,13 @@ def test_tokens_add_up_across_a_resume(tmp_path):
     assert [row["tokens_total"] for row in read(tmp_path / "metrics.jsonl")] == [0, 10, 30, 37]
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "config.json"
-    write_json(path, {"a": 1})
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_json(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 1}
-
-
 def test_summary_compares_first_and_last_evaluation(tmp_path):
     rows = [
         {"step": 0, "eval/accuracy": 0.5, "eval/length": 10.0, "eval/truncated": 0.0},
         {"step": 1},
         {"step": 2, "eval/accuracy": 0.9, "eval/length": 30.0, "eval/truncated": 0.25},
     ]
-    for row in rows:
-        append_json(tmp_path / "metrics.jsonl", row)
+    append_jsonl(tmp_path / "metrics.jsonl", rows)
     text = " ".join(summary(tmp_path).split())
     assert "accuracy 50.0% at step 0 -> 90.0% at step 2" in text
     assert "length 10.0 tokens at step 0 -> 30.0 tokens at step 2" in text

@@ -19,7 +19,7 @@ GROUPS = [
 NAN = float("nan")
 REWARDS = Rewards(
     total=torch.tensor([[1.1, 0.1], [1.0, 1.0]]),
-    parts={"math_answer": torch.tensor([[1.0, 0.0], [1.0, 1.0]]), "form": torch.tensor([[1.0, 1.0], [NAN, 0.0]])},
+    by_verifier={"math_answer": torch.tensor([[1.0, 0.0], [1.0, 1.0]]), "form": torch.tensor([[1.0, 1.0], [NAN, 0.0]])},
     errors={"math_answer": 0, "form": 2},
     timeouts={"math_answer": 1, "form": 0},
 )
@@ -76,7 +76,7 @@ def test_a_step_adds_up():
     explained = set(METRICS)
     for key in row:
         area, _, verifier = key.rpartition("/")
-        assert key in explained or (f"{area}/<verifier>" in explained and verifier in REWARDS.parts), key
+        assert key in explained or (f"{area}/<verifier>" in explained and verifier in REWARDS.by_verifier), key
 
 
 def test_stopwatch_adds_up_a_stage_that_raises():

@@ -15,9 +15,9 @@ from grpo.plugins import load
 
 reward = load("math_answer", "rewards")
 math_answer = sys.modules[reward.__module__]
-spelling, numbers, reader, values, shapes, compare, finished = (
-    sys.modules[f"{math_answer.__package__}._math_{name}"]
-    for name in "text numbers reader values shapes compare finished".split()
+spelling, arithmetic, reader, values, shapes, compare, finished = (
+    sys.modules[f"{math_answer.__package__}._math.{name}"]
+    for name in "text arithmetic reader values shapes compare finished".split()
 )
 
 LABELLED = [json.loads(line) for line in (Path(__file__).with_name("math_labelled.jsonl")).open()]
@@ -240,7 +240,7 @@ def test_value_is_exact_for_rationals(text, value):
     ],
 )
 def test_value_refuses_what_it_cannot_read_or_what_is_too_large(text):
-    with pytest.raises(numbers.Unreadable):
+    with pytest.raises(arithmetic.Unreadable):
         reader.value(text)
 
 

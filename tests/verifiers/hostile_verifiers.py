@@ -1,4 +1,4 @@
-"""Verifiers that misbehave as the response tells them to; loaded by path in tests/test_verifiers.py.
+"""Verifiers that misbehave as the response tells them to; loaded by path in the tests beside it.
 
 `reward("hang", "1")` hangs, `reward("exit", "1")` ends the process, and so on: what hostile text may do to an honest
 verifier, without having to find text that does. Any other response gets 1.0 where it equals the answer.

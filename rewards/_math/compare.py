@@ -12,11 +12,11 @@ import re
 from functools import lru_cache
 from itertools import pairwise
 
-from ._math_numbers import Unreadable, divide, mp, near
-from ._math_reader import MAX_DEPTH, value
-from ._math_shapes import MIRROR, NAME, Shape, by_name, expand, interval_parts, shape, vector
-from ._math_text import MAX_ANSWER, clean, depth, squash
-from ._math_values import has_names, same_value
+from .arithmetic import Unreadable, divide, mp, near
+from .reader import MAX_DEPTH, value
+from .shapes import MIRROR, NAME, Shape, by_name, expand, interval_parts, shape, vector
+from .text import MAX_ANSWER, clean, depth, squash
+from .values import has_names, same_value
 
 MAX_PARTS = 64
 """Elements of a list, set or matrix."""

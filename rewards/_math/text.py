@@ -4,7 +4,7 @@ r"""One spelling for what LaTeX, Unicode and plain text spell in many ways, and 
     clean("½ or 10{,}000")           -> r"\frac{1}{2} , 10000"
     split("(1,2), 3", ",")           -> ["(1,2)", ",", "3"]
 
-Lowest floor of `math_answer.py`: text -> numbers -> reader -> fallback -> values -> shapes -> compare -> finished.
+Whatever the other files of this folder read has been through `clean`.
 """
 
 # ruff: noqa: RUF002 (the docstrings show signs that look like others)

@@ -1,4 +1,4 @@
-"""Statistics over seeds: against hand-computed numbers and against the textbook's formulas by another route."""
+"""Curves of seeds: smoothing, bands, where an accuracy is reached and slopes, against hand-computed numbers."""
 
 import math
 
@@ -6,73 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
-from grpo.comparison.seeds import band, difference, estimate, first_reach, slope, smooth
+from grpo.comparison.seed_curves import band, first_reach, slope, smooth
 
 NAN = math.nan
-LISTS = st.lists(st.floats(-1e3, 1e3).map(lambda v: round(v, 3)), min_size=2, max_size=6)
-
-
-def test_interval_of_three_seeds():
-    """Deviation 1, t of 2 degrees of freedom at 0.975 is 4.302653."""
-    found = estimate([1.0, 2.0, 3.0])
-    assert (found.mean, found.values, found.missing) == (2.0, (1.0, 2.0, 3.0), 0)
-    assert (found.low, found.high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
-
-
-@given(LISTS)
-def test_interval_is_scipys(values):
-    found = estimate(values)
-    if np.std(values):
-        expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-        assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
-    else:
-        assert found.low == found.high == found.mean
-
-
-def test_no_interval_of_one_or_of_some():
-    assert estimate([5.0]) == estimate([5.0, None]).__class__(5.0, None, None, (5.0,), 0)
-    some = estimate([1.0, None, 3.0])
-    assert (some.mean, some.low, some.values, some.missing) == (2.0, None, (1.0, 3.0), 1)
-    none = estimate([None, NAN])
-    assert (none.mean, none.low, none.values, none.missing) == (None, None, (), 2)
-
-
-def test_welch_by_hand():
-    """Variances 1 and 4 over 3 each: standard error sqrt(5/3), and (5/3)^2 / (1/18 + 16/18) = 50/17 degrees."""
-    found = difference(estimate([1.0, 2.0, 3.0]), estimate([4.0, 6.0, 8.0]))
-    half = stats.t.ppf(0.975, 50 / 17) * (5 / 3) ** 0.5
-    assert found.mean == 4.0 and (found.low, found.high) == pytest.approx((4 - half, 4 + half))
-    assert found.p == pytest.approx(2 * stats.t.sf(4 / (5 / 3) ** 0.5, 50 / 17))
-    assert found.clear == (found.low > 0)
-
-
-@given(LISTS, LISTS)
-def test_welch_is_antisymmetric_and_agrees_with_its_p(first, other):
-    one, two = (difference(estimate(a), estimate(b)) for a, b in ((first, other), (other, first)))
-    assert one.mean == pytest.approx(-two.mean)
-    if one.low is not None:
-        assert (one.low, one.high) == pytest.approx((-two.high, -two.low)) and one.p == pytest.approx(two.p)
-        if abs(one.p - 0.05) > 1e-6:
-            assert one.clear == (one.p < 0.05)
-
-
-@pytest.mark.parametrize("first,other", [([1.0], [2.0, 3.0]), ([1.0, 2.0], [4.0]), ([1.0, 1.0], [2.0, 2.0])])
-def test_difference_without_an_interval(first, other):
-    found = difference(estimate(first), estimate(other))
-    assert found.mean == np.mean(other) - np.mean(first)
-    assert (found.low, found.high, found.p, found.clear) == (None, None, None, False)
-
-
-def test_no_difference_where_a_seed_has_no_value():
-    assert difference(estimate([1.0, 2.0]), estimate([1.0, None])).mean is None
-    assert difference(estimate([None]), estimate([1.0])).mean is None
-
-
-def test_one_group_without_a_spread():
-    found = difference(estimate([1.0, 1.0]), estimate([2.0, 4.0]))  # one degree of freedom, standard error 1
-    assert (found.mean, found.low, found.high) == pytest.approx((2.0, 2 - 12.7062047, 2 + 12.7062047))
 
 
 def test_running_mean_is_centred_and_cut_at_the_ends():

@@ -4,7 +4,7 @@ r"""What kind of thing an answer is, and its parts.
     shape("(1, 2]")  -> ("(]", ["1", "2"])         shape("2 < x ≤ 3")   -> ("relation", ["2", "<", "x", "≤", "3"])
     interval_parts(shape("x > 3"))                 -> ["(3,∞)"]
 
-All of them read what `_math_text.clean` has cleaned.
+All of them read what `text.clean` has cleaned.
 """
 
 # ruff: noqa: RUF002 (the docstrings show signs that look like others)
@@ -14,10 +14,10 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from ._math_numbers import mp
-from ._math_reader import value
-from ._math_text import CLOSING, OPENING, closing, split
-from ._math_values import has_names
+from .arithmetic import mp
+from .reader import value
+from .text import CLOSING, OPENING, closing, split
+from .values import has_names
 
 Shape = tuple[str, list[str]]
 MIRROR = str.maketrans("<>≤≥", "><≥≤")

@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from ._math_numbers import (
+from .arithmetic import (
     Unreadable,
     binomial,
     bounded,
@@ -27,7 +27,7 @@ from ._math_numbers import (
     power,
     rounded_to,
 )
-from ._math_text import CLOSING, FUNCTIONS, MAX_DIGITS
+from .text import CLOSING, FUNCTIONS, MAX_DIGITS
 
 MAX_DEPTH = 24
 """Nested groups of an expression."""

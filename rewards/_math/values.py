@@ -4,7 +4,7 @@ r"""Scalars: an answer's unit, the base it is written in, and whether two of the
     same_value("30 minutes", "30")    -> True: a missing unit is forgiven, a wrong one is not
     identical("(x+1)^2", "x^2+2x+1")  -> True: equal at pseudo-random points (the Schwartz-Zippel test)
 
-All of them read what `_math_text.clean` has cleaned.
+All of them read what `text.clean` has cleaned.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from ._math_fallback import agreed_by_math_verify
-from ._math_numbers import Unreadable, mp, near
-from ._math_reader import Reader, value
-from ._math_text import FUNCTIONS
+from .arithmetic import Unreadable, mp, near
+from .fallback import agreed_by_math_verify
+from .reader import Reader, value
+from .text import FUNCTIONS
 
 UNITS = {
     word: line.split()[0]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import re
 
-from ._math_reader import UNREAD
-from ._math_text import CLOSING, OPENING
+from .reader import UNREAD
+from .text import CLOSING, OPENING
 
 
 def agreed_by_math_verify(answer: str, gold: str) -> bool:

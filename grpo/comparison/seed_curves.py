@@ -1,53 +1,19 @@
-"""Statistics over seeds: smoothing, bands, intervals, differences, the point where an accuracy is reached.
+"""Curves of seeds: smoothing, bands, the point where an accuracy is reached, the slope of a length.
 
-    >>> estimate([1.0, 2.0, 3.0])
-    Estimate(mean=2.0, low=-0.48, high=4.48, values=(1.0, 2.0, 3.0), missing=0)
+    >>> smooth(np.array([1, 2, 3]), np.array([1.0, 2.0, 6.0]), 3)
+    array([1.5, 3. , 4. ])
 
-Intervals hold 95%. S seeds, N points of a curve. NaN means: no value here.
+S seeds, N points of a curve. NaN means: no value here.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """The mean of a quantity over seeds."""
-
-    mean: float | None
-    """None where no seed has a value."""
-    low: float | None
-    high: float | None
-    """Student's t interval of the mean; None for fewer than two values, or where some seed has none."""
-    values: tuple[float, ...]
-    missing: int = 0
-    """Seeds without a value."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A group's mean less another's."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    """Welch's interval; None where a group has fewer than two values, a seed without one, or neither has a spread."""
-    p: float | None
-    """Welch's t test, two-sided."""
-
-    @property
-    def clear(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return self.low is not None and not self.low <= 0.0 <= self.high
+from grpo.intervals import t_half_width
 
 
 @dataclass(frozen=True)
@@ -59,33 +25,6 @@ class Band:
     high: np.ndarray
     count: np.ndarray
     """Seeds that have a value there."""
-
-
-def estimate(values: Sequence[float | None]) -> Estimate:
-    """Mean and t interval of one value a seed. A mean over some of the seeds is given without an interval."""
-    there = [value for value in values if value is not None and not math.isnan(value)]
-    missing = len(values) - len(there)
-    if not there:
-        return Estimate(None, None, None, (), missing)
-    mean = float(np.mean(there))
-    if len(there) < 2 or missing:
-        return Estimate(mean, None, None, tuple(there), missing)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(there) - 1) * np.std(there, ddof=1) / len(there) ** 0.5)
-    return Estimate(mean, mean - half, mean + half, tuple(there))
-
-
-def difference(first: Estimate, other: Estimate) -> Difference:
-    """`other` less `first`, by Welch's t test over their seeds."""
-    if first.mean is None or other.mean is None or first.missing or other.missing:
-        return Difference(None, None, None, None)
-    mean = other.mean - first.mean
-    if min(len(first.values), len(other.values)) < 2 or not (np.ptp(first.values) or np.ptp(other.values)):
-        return Difference(mean, None, None, None)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)  # of a group without a spread
-        test = stats.ttest_ind(other.values, first.values, equal_var=False)
-    interval = test.confidence_interval(LEVEL)
-    return Difference(mean, float(interval.low), float(interval.high), float(test.pvalue))
 
 
 def smooth(steps: np.ndarray, values: np.ndarray, window: int, weights: np.ndarray | None = None) -> np.ndarray:
@@ -118,8 +57,7 @@ def band(values: np.ndarray, kind: str) -> Band:
         if kind == "range":
             low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         else:
-            quantile = stats.t.ppf((1 + LEVEL) / 2, np.maximum(count - 1, 1))
-            half = quantile * np.nanstd(values, axis=0, ddof=1) / np.sqrt(np.maximum(count, 1))
+            half = t_half_width(np.nanstd(values, axis=0, ddof=1), np.maximum(count, 2))
             low, high = mean - half, mean + half
     there = (count >= 2) & ~np.isnan(mean)
     return Band(mean, np.where(there, low, np.nan), np.where(there, high, np.nan), count)

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 from math import gcd
 
-from ._math_numbers import Unreadable
-from ._math_reader import TOKEN, value
-from ._math_shapes import NAME, shape
-from ._math_text import CLOSING, MATH, MAX_ANSWER, clean, split, squash
-from ._math_values import has_names, split_unit
+from .arithmetic import Unreadable
+from .reader import TOKEN, value
+from .shapes import NAME, shape
+from .text import CLOSING, MATH, MAX_ANSWER, clean, split, squash
+from .values import has_names, split_unit
 
 LARGE = 10**6
 """A power may stand for a number above this, whatever the prompt says."""
