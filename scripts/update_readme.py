@@ -41,7 +41,7 @@ COMMENT = re.compile(r"(?:<!-- |/\* |// |# )(.+?)(?: -->| \*/)?$")
 
 
 def algorithms(departures: str = "grpo/algorithm/README.md") -> str:
-    """The algorithm table, one line a row. `departures`: the page that lists what a row does otherwise than its paper."""
+    """The algorithm table, one line a row; its last column leads to the `departures` page."""
     header = "`--algo` advantage aggregation surrogate ratio,limits KL truncated also departures".split()
     lines = [[cell.replace(",", ", ") for cell in header], ["---"] * len(header)]
     for name, row in ALGORITHMS.items():
