@@ -1,10 +1,12 @@
 """The command, end to end, with real vLLM: it learns, resumes bit for bit, and takes real models and data."""
 
+import itertools
 import json
 import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -158,6 +160,16 @@ def test_the_kls_weight_is_adapted_and_resumed(tmp_path):
     assert rows(folder)[-1]["policy/kl_coef"] == pytest.approx(0.01 * falls * rises, rel=1e-12)
 
 
+def test_ppos_penalty_weighs_the_kl_to_the_old_policy_and_its_weight_is_resumed(tmp_path):
+    flags = ["--old-kl-target", "1e-12", "--old-kl-coef", "0.5", "--updates-per-step", "4", "--engine", "hf"]
+    flags += ["--eval-problems", "0", "--save-every", "2", "--learning-rate", "1e-3"]
+    folder = run(tmp_path, *flags, "--steps", "2")
+    for row in rows(folder):
+        assert row["policy/old_kl"] > 1e-6 and row["policy/kl"] != row["policy/old_kl"]
+    assert main([*SMALL, "--name", "run", *flags, "--steps", "3", "--resume"]) == 0
+    assert [row["policy/old_kl_coef"] for row in rows(folder)] == [0.5, 1.0, 2.0]
+
+
 def test_an_entropy_bonus_keeps_the_policy_open(tmp_path):
     flags = ["--steps", "6", "--engine", "hf", "--eval-problems", "0", "--learning-rate", "1e-3"]
     plain = rows(run(tmp_path, *flags, name="plain"))[-1]["policy/entropy"]
@@ -173,6 +185,47 @@ def test_dynamic_sampling_draws_anew_and_leaves_fewer_uniform_groups(tmp_path):
     assert sum(row["group/uniform"] for row in again) < sum(row["group/uniform"] for row in plain)
     assert sum(row["tokens_dropped"] for row in plain) == 0 < sum(row["tokens_dropped"] for row in again)
     assert again[-1]["tokens_total"] == sum(row["tokens"] + row["tokens_dropped"] for row in again)
+
+
+def test_dynamic_sampling_ends_with_the_data_and_drops_what_it_could_not_replace(tmp_path):
+    """Six problems, of which a step asks four: a redraw finds two more, and another none. Nothing is ever correct."""
+    lines = [{"problem": f"{i}+1=", "answer": "never"} for i in range(6)]
+    (tmp_path / "six.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    flags = ["--data", "./six.jsonl", "--reward", "exact", "--algo", "dapo", "--engine", "hf", "--steps", "1"]
+    (row,) = rows(run(tmp_path, *flags, "--eval-problems", "0"))
+    assert row["group/refills"] == 1 and row["group/dropped"] == 1.0
+    assert row["policy/grad_norm"] == 0.0 and finite(row)
+
+
+@pytest.mark.parametrize("importance,cut", [("mask", 2), ("truncate", 1), ("none", 0)])
+def test_a_sampler_that_is_off_for_one_token_in_a_thousand_is_seen_and_cut(tmp_path, monkeypatch, importance, cut):
+    """Off by 5 nats, up and down by turns: a mean gap of 0.005 shows little, the share of cut weights tells."""
+    from grpo.engines.hf_engine import HFEngine
+
+    real, counted = HFEngine.generate, itertools.count()
+
+    def off(value):
+        number = next(counted)
+        return value + (0 if number % 1000 else 5.0 if number // 1000 % 2 else -5.0)
+
+    def generate(self, *arguments, on_response=None, **settings):
+        groups = real(self, *arguments, on_response=on_response, **settings)
+        if on_response is None:  # the probe of the sync, which would stop the run
+            return groups
+        spoilt = [replace(r, logprobs=tuple(map(off, r.logprobs))) for group in groups for r in group.rollouts]
+        size = len(groups[0].rollouts)
+        parts = range(0, len(spoilt), size)
+        return [replace(g, rollouts=tuple(spoilt[i : i + size])) for g, i in zip(groups, parts, strict=True)]
+
+    monkeypatch.setattr(HFEngine, "generate", generate)
+    flags = ["--problems-per-step", "16", "--responses-per-problem", "8", "--steps", "1", "--engine", "hf"]
+    (row,) = rows(run(tmp_path, *flags, "--eval-problems", "0", "--importance", importance))
+    thousands = (row["tokens"] - 1) // 1000 + 1
+    lower = (thousands + 1) // 2  # the first is lower, and so is every other: there w is e^5
+    expected = {2: thousands, 1: lower, 0: 0}[cut] / row["tokens"]
+    assert row["policy/importance_cut"] == pytest.approx(expected, rel=1e-5)
+    assert row["policy/engine_gap"] == pytest.approx(5 * thousands / row["tokens"], rel=1e-3)
+    assert row["policy/importance"] == pytest.approx(1.0, abs=0.01) and finite(row)
 
 
 def test_ingredients_of_ones_own(tmp_path):
