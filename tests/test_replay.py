@@ -175,6 +175,24 @@ def test_figures_by_hand(tied_policy, recording):
     )
 
 
+def test_a_recording_of_an_earlier_version_is_replayed(tmp_path, tied_policy, recording):
+    """It has no rewards by verifier: which groups teach nothing is told by what was correct."""
+    path = tmp_path / "step.pt"
+    all_wrong = replace(recording, total=torch.tensor([[0.1, 0.5, 0.0], [0.0, 1.0, 1.0]]))
+    save_rollouts(path, replace(all_wrong, correct=all_wrong.total >= 1.0))
+    content = torch.load(path, weights_only=True)
+    del content["by_verifier"]
+    torch.save(content, path)
+    old = load_rollouts(path)
+    assert old.by_verifier == {}
+    assert replay(old, config("dapo"), tied_policy, None, PAD).figures["|advantage|"] > 0
+    kept = replay(replace(old, groups=old.groups[1:], total=old.total[1:], correct=old.correct[1:],
+                          old_logprobs=old.old_logprobs[-11:]), config("dapo"), tied_policy, None, PAD)  # fmt: skip
+    both = replay(old, config("dapo"), tied_policy, None, PAD)
+    for one, other in zip(both.gradient, kept.gradient, strict=True):  # the first group is dropped, denominator and all
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+
+
 def test_clipped_tokens_are_counted(tied_policy, recording):
     """At a ratio of e, those whose advantage is positive; the others have no upper limit."""
     batch = collate(recording.groups, PAD)

@@ -288,6 +288,33 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, capsys):
     assert (part / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
 
 
+def test_a_run_of_an_earlier_version_is_resumed_without_a_word(tmp_path, capsys):
+    """Its config.json spells the advantage as it was spelled, and has the cap that is now the default's."""
+    flags = ["--algo", "grpo", "--save-every", "1", "--engine", "hf", "--eval-problems", "0"]
+    folder = run(tmp_path, *flags, "--steps", "1")
+    config = json.loads((folder / "config.json").read_text())
+    new = {"importance", "importance_low", "old_kl_coef", "old_kl_target", "kl_horizon", "dual_clip", "uniform_groups"}
+    old = {name: value for name, value in config.items() if name not in new}
+    old |= {"advantage": "group_normalised", "importance_cap": 2.0}
+    (folder / "config.json").write_text(json.dumps(old))
+    capsys.readouterr()
+    assert main([*SMALL, "--name", "run", *flags, "--steps", "1", "--resume"]) == 0
+    assert "resumed with another value" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weight", [1.0, 10.0])
+def test_the_kl_settles_at_its_target_from_below_and_from_above(tmp_path, weight):
+    """A run from KL 0; a weight of about 3 keeps 0.02 nats a token here. A step moves it by 2% at most."""
+    flags = ["--engine", "hf", "--eval-problems", "0", "--steps", "150", "--learning-rate", "3e-4"]
+    flags += ["--max-response-tokens", "40", "--kl-coef", str(weight), "--kl-target", "0.02", "--kl-horizon", "160"]
+    found = rows(run(tmp_path, *flags))
+    late = [row["policy/kl"] for row in found[-60:]]
+    assert 0.02 / 1.6 < sum(late) / len(late) < 0.02 * 1.6
+    last = found[-1]["policy/kl_coef"]
+    assert last > 1.3 * weight if weight == 1.0 else last < weight / 1.3
+
+
 def test_a_sync_that_does_not_arrive_stops_the_run(tmp_path, capsys, monkeypatch):
     from grpo.engines.vllm_engine import VLLMEngine
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.errors import UserError
 from grpo.model import checkpoint
-from grpo.model.checkpoint import latest_checkpoint, restore, save_checkpoint, save_model
+from grpo.model.checkpoint import STATE, latest_checkpoint, restore, save_checkpoint, save_model
 
 KL = KLCoefficient(0.3, target=0.1)
 OLD = OldKLCoefficient(0.7, target=0.1)
@@ -104,3 +104,15 @@ def test_the_state_is_read_without_running_code(tmp_path, tied_folder, tokenizer
     torch.save({"step": 1, "kl_coef": 0.0, "optimizer": pytest.raises}, folder / checkpoint.STATE)
     with pytest.raises(pickle.UnpicklingError, match="Weights only"):
         restore(folder, policy, KL, OLD)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_restored(tmp_path, tied_folder, tokenizer):
+    """It knows no weight of the KL to the old policy, whose flag then says where it starts."""
+    policy = make_policy(tied_folder)
+    save_checkpoint(tmp_path, 1, policy, tokenizer, KL, OLD)
+    folder = latest_checkpoint(tmp_path)
+    state = torch.load(folder / STATE, weights_only=True)
+    del state["old_kl_coef"]
+    torch.save(state, folder / STATE)
+    weight = OldKLCoefficient(4.0, target=0.1)
+    assert restore(folder, policy, KLCoefficient(9.0), weight) == 1 and weight.value == 4.0
