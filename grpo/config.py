@@ -5,10 +5,12 @@ Precedence: preset (embedded model or real model) < row of algorithm/table.py < 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from grpo.algorithm.advantages import FORMER_NAMES
 from grpo.algorithm.importance import IMPORTANCE
 from grpo.algorithm.kl import KL_ESTIMATORS, KL_PLACES
 from grpo.algorithm.kl_weight import HORIZON
@@ -18,6 +20,7 @@ from grpo.algorithm.table import ALGORITHMS, TRUNCATED, UNIFORM_GROUPS, Algorith
 from grpo.flags import DataFlags, EngineFlags, VerifierFlags
 from grpo.logs.wandb_run import WANDB_MODES
 from grpo.model.learner import OptimizerSettings
+from grpo.presets import EMBEDDED_MODEL
 from grpo.problems.templates import TEMPLATE_NAMES
 
 AlgorithmName = Literal[tuple(ALGORITHMS)]
@@ -30,42 +33,6 @@ UniformGroupsName = Literal[UNIFORM_GROUPS]
 ImportanceName = Literal[IMPORTANCE]
 TemplateName = Literal[TEMPLATE_NAMES]
 WandbMode = Literal[WANDB_MODES]
-
-EMBEDDED_MODEL = Path(__file__).resolve().parent / "tiny_model"
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # The tiny model of this package: learns its task in about three minutes on two cores.
-    "embedded": dict(
-        data="arithmetic",
-        steps=100,
-        learning_rate=2e-4,
-        problems_per_step=16,
-        responses_per_problem=8,
-        updates_per_step=1,
-        max_prompt_tokens=32,
-        max_response_tokens=96,
-        micro_batch_tokens=16384,
-        eval_every=20,
-        eval_problems=256,
-        log_kl=True,
-    ),
-    # Any other model: the published Dr. GRPO recipe for Qwen2.5-Math-1.5B, 8 updates of 128 responses.
-    "real": dict(
-        data="math12k",
-        steps=500,
-        learning_rate=1e-6,
-        problems_per_step=128,
-        responses_per_problem=8,
-        updates_per_step=8,
-        max_prompt_tokens=1024,
-        max_response_tokens=3000,
-        micro_batch_tokens=16384,
-        eval_every=50,
-        eval_problems=500,
-        log_kl=False,
-    ),
-}
-"""What a flag left at "preset" means, with and without --model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,3 +261,15 @@ class Config(  # --help lists the last group first
     def to_json(self) -> dict[str, Any]:
         """The resolved values, as config.json and wandb hold them."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+
+def in_todays_words(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json of an earlier version with the names and meanings of this one; one of this version as it is."""
+    settings = dict(saved)
+    if "advantage" in settings:
+        settings["advantage"] = FORMER_NAMES.get(settings["advantage"], settings["advantage"])
+    if (
+        "importance" not in settings and settings.get("importance_cap") == 2.0
+    ):  # was the default, and is what None means
+        settings["importance_cap"] = None
+    return settings

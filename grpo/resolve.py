@@ -16,9 +16,10 @@ from grpo.algorithm.advantages import FORMER_NAMES, AdvantageInputs
 from grpo.algorithm.importance import limits
 from grpo.algorithm.ingredients import load_advantage, load_aggregation, load_loss_term
 from grpo.algorithm.table import ALGORITHMS
-from grpo.config import EMBEDDED_MODEL, PRESETS, Config
+from grpo.config import Config
 from grpo.errors import UserError
 from grpo.flags import check_choices, check_device, require
+from grpo.presets import EMBEDDED_MODEL, PRESETS
 from grpo.problems.rows import data_rewards
 
 RULES = {

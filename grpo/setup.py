@@ -11,11 +11,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from grpo.algorithm.advantages import FORMER_NAMES
 from grpo.algorithm.ingredients import Advantage, Aggregation, load_advantage, load_aggregation, load_loss_term
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.algorithm.objective import LossTerm
-from grpo.config import Config
+from grpo.config import Config, in_todays_words
 from grpo.engines.choose import EngineSettings, choose_engine, make_engine
 from grpo.engines.protocol import Engine
 from grpo.engines.sync import TOLERANCE, SyncProbe
@@ -105,8 +104,8 @@ def make_parts(config: Config) -> Iterator[Parts]:
 
 def changed_since(config: Config) -> list[str]:
     """What a resumed run is asked to do otherwise than the run it continues, a line each."""
-    before, now = json.loads((config.run_folder / "config.json").read_text()), json.loads(json.dumps(config.to_json()))
-    before["advantage"] = FORMER_NAMES.get(before.get("advantage"), before.get("advantage"))
+    before = in_todays_words(json.loads((config.run_folder / "config.json").read_text()))
+    now = json.loads(json.dumps(config.to_json()))
     return [
         f"resumed with another value: --{name.replace('_', '-')} {value}, was {before[name]}"
         for name, value in now.items()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def same_shape(dimensions: str, **tensors: Tensor) -> None:
-    """All tensors have the rank of `dimensions`, such as "[B, T]", and the shape of the first of them.
+    """All tensors have the rank of `dimensions`, such as "[B, T]" ("[...]": any), and the shape of the first of them.
 
     Raises: ValueError naming the argument that is wrong.
 
@@ -19,7 +19,7 @@ def same_shape(dimensions: str, **tensors: Tensor) -> None:
     """
     (first_name, first), *others = tensors.items()
     rank = dimensions.count(",") + 1
-    if first.ndim != rank:
+    if dimensions != "[...]" and first.ndim != rank:
         raise ValueError(f"{first_name} must be {dimensions}, but its shape is {list(first.shape)}")
     for name, tensor in others:
         if tensor.shape != first.shape:

@@ -90,6 +90,7 @@ def make_batch(mask: torch.Tensor, **tensors: torch.Tensor) -> Batch:
     inputs = torch.arange(1, mask.numel() + 1).view(mask.shape)
     lengths = torch.tensor([int(row.nonzero().max()) + 1 if row.any() else 1 for row in mask])
     tensors.setdefault("sampler_logprobs", torch.zeros(mask.shape))
+    tensors.setdefault("groups", torch.arange(len(mask)) // 2)  # two responses a problem
     return Batch(inputs=inputs, targets=inputs + 1, lengths=lengths, mask=mask, **tensors)
 
 

@@ -8,14 +8,18 @@ import math
 import torch
 
 
-def advantages(name, rewards):
-    """[[r, ...], ...] -> the same shape."""
+def advantages(name, rewards, lengths=None):
+    """[[r, ...], ...] -> the same shape; lengths, of the same shape, are 1 where they are not given."""
     result = []
+    lengths = lengths or [[1] * len(group) for group in rewards]
+    flat = [r for group in rewards for r in group]
+    raw_std = math.sqrt(sum((r - sum(flat) / len(flat)) ** 2 for r in flat) / (len(flat) - 1))
     centred_all = [r - sum(group) / len(group) for group in rewards for r in group]
     mean_all = sum(centred_all) / len(centred_all)
     batch_std = math.sqrt(sum((c - mean_all) ** 2 for c in centred_all) / (len(centred_all) - 1))
-    for group in rewards:
+    for group, tokens in zip(rewards, lengths, strict=True):
         size, mean = len(group), sum(group) / len(group)
+        baseline = sum(n * r for n, r in zip(tokens, group, strict=True)) / sum(tokens)
         std = math.sqrt(sum((r - mean) ** 2 for r in group) / (size - 1))
         result.append(
             [
@@ -26,6 +30,9 @@ def advantages(name, rewards):
                     "leave_one_out": r - (sum(group) - r) / (size - 1),
                     "group_normalized": (r - mean) / (std + 1e-4),
                     "batch_normalized": (r - mean) / (batch_std + 1e-4),
+                    "batch_scaled": (r - mean) / (raw_std + 1e-4),
+                    "mean_normalized": (r - mean) / mean if mean > 0 else 0.0,
+                    "optimal_baseline": r - baseline,
                 }[name]
                 for r in group
             ]
@@ -33,19 +40,30 @@ def advantages(name, rewards):
     return result
 
 
-def divisor(name, length, sequences, tokens, constant):
-    """What a token loss of a response of `length` tokens is divided by."""
-    return {"sequence_mean": sequences * length, "constant": sequences * constant, "token_mean": tokens}[name]
+def divisor(name, length, sequences, tokens, constant, problems=1, problem_tokens=None):
+    """What a token loss of a response of `length` tokens is divided by; the last two of the problems and of its own."""
+    return {
+        "sequence_mean": sequences * length,
+        "constant": sequences * constant,
+        "token_mean": tokens,
+        "prompt_mean": problems * (problem_tokens or tokens),
+    }[name]
 
 
 def response_loss(row, new, old, ref, sampler, advantage, entropy=None):
     """Sum of the token losses of one response; `new` is differentiated."""
     length = len(new)
-    mean_difference = sum(new[t] - old[t] for t in range(length)) / length
+    sum_difference = sum(new[t] - old[t] for t in range(length))
+    kept = 0.0
+    for t in range(length):  # of the geometric mean: too far up counts no more where that is good, and down where bad
+        difference = new[t] - old[t]
+        too_far = difference > row.clip_high if advantage > 0 else difference < -row.clip_low
+        kept = kept + ((row.clip_high if advantage > 0 else -row.clip_low) if too_far else difference)
     total = torch.zeros((), dtype=new.dtype)
     for t in range(length):
         token_ratio = torch.exp(new[t] - old[t])
-        ratio = torch.exp(mean_difference) if row.ratio == "sequence" else token_ratio
+        ratio = {"token": token_ratio, "sequence": torch.exp(sum_difference / length), "product": sum_difference.exp()}
+        ratio = ratio[row.ratio]
         low, high = 1 - row.clip_low, 1 + row.clip_high
         if row.surrogate == "naive":
             gain = advantage * new[t]
@@ -53,15 +71,23 @@ def response_loss(row, new, old, ref, sampler, advantage, entropy=None):
             gain = advantage * ratio
         elif row.surrogate == "cispo":
             gain = advantage * new[t] * min(ratio.item(), row.ratio_cap)
+        elif row.surrogate == "geometric":
+            gain = advantage * torch.exp(kept / length)
+        elif row.surrogate == "soft_gate":
+            tau = row.gate_positive if advantage > 0 else row.gate_negative
+            gain = advantage * 4 / tau / (1 + torch.exp(-tau * (ratio - 1)))
         elif advantage >= 0:  # a gain above the range earns nothing more
             gain = advantage * (ratio if ratio <= high else high)
+        elif row.dual_clip and ratio > row.dual_clip:
+            gain = advantage * row.dual_clip
         else:
             gain = advantage * (ratio if ratio >= low else low)
-        importance = min(math.exp(float(old[t] - sampler[t])), row.importance_cap)
+        importance = min(math.exp(float(old[t] - sampler[t])), 2.0)
         d = new[t] - ref[t]
         k3 = torch.exp(-d) - 1 + d
         kl = {"k1": d, "k2": d * d / 2, "k3": k3, "k3_ratio": token_ratio * k3}[row.kl_estimator]
         total = total - importance * gain + (row.kl_coef * kl if row.kl_in == "loss" else 0)
+        total = total + row.old_kl_coef * (token_ratio - 1 - (new[t] - old[t]))
         if entropy is not None:
             total = total - row.entropy_coef * entropy[t]
     return total

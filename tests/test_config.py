@@ -9,9 +9,10 @@ import torch
 from conftest import ROOT, make_model
 
 from grpo.algorithm.table import ALGORITHMS
-from grpo.config import EMBEDDED_MODEL, Config
+from grpo.config import Config
 from grpo.errors import UserError
 from grpo.flags import choices
+from grpo.presets import EMBEDDED_MODEL
 from grpo.resolve import parse, resolve
 from grpo.train import main
 
@@ -33,6 +34,7 @@ def test_another_model_takes_the_published_recipe():
     config = parse(["--model", "org/name"])
     assert (config.data, config.learning_rate, config.problems_per_step) == ("math12k", 1e-6, 128)
     assert (config.max_prompt_tokens, config.max_response_tokens, config.loss_constant) == (1024, 3000, 3000.0)
+    assert (config.updates_per_step, config.responses_per_step // config.updates_per_step) == (8, 128)
     assert not config.embedded and config.name.startswith("dr_grpo-name-")
 
 
@@ -53,14 +55,21 @@ def test_every_ingredient_of_a_row_has_a_flag_that_wins(algo):
         truncated="mask",
         penalties="think_format",
         dynamic_sampling="9",
+        uniform_groups="drop",
+        importance="mask",
+        importance_low="0.75",
         importance_cap="3.5",
+        old_kl_coef="0.125",
+        gate_positive="1.5",
+        gate_negative="1.75",
+        dual_clip="0.0",
     )
-    assert set(flags) == set(ALGORITHMS[algo].__dataclass_fields__)
+    assert set(flags) == set(ALGORITHMS[algo].__dataclass_fields__) - {"paper", "departures"}
     arguments = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
-    config = parse(["--algo", algo, *arguments])
+    config = parse(["--algo", algo, "--updates-per-step", "2", *arguments])
     assert {name: str(getattr(config, name)) for name in flags} == {**flags, "penalties": "('think_format',)"}
     row = parse(["--algo", algo])
-    assert {name: getattr(row, name) for name in flags} == vars(ALGORITHMS[algo])
+    assert row.row == ALGORITHMS[algo]
 
 
 def test_loss_constant_is_its_own_option():
@@ -76,7 +85,7 @@ def test_reward_is_that_of_the_data_unless_it_is_given(tmp_path):
     assert parse([]).reward == parse(["--data", "math12k"]).reward == ("math_answer",)
     config = parse(["--data", "countdown", "--algo", "dapo"])
     assert config.reward == config.to_json()["reward"] == ("countdown",)
-    assert config.verifiers == ("countdown", "overlong")
+    assert config.verifiers == ("countdown", "overlong=0.5")
     assert parse(["--data", "countdown", "--reward", "think_format"]).reward == ("think_format",)
     (tmp_path / "mine.py").write_text("REWARD = ('exact',)\ndef load(split): return []\n")
     assert parse(["--data", "./mine.py"]).reward == ("exact",)
@@ -88,11 +97,24 @@ def test_reward_is_that_of_the_data_unless_it_is_given(tmp_path):
         (["--advantage", "median"], "--advantage median does not exist. --advantage takes: raw, max_only, centered"),
         (
             ["--aggregation", "sum"],
-            "--aggregation takes: sequence_mean, constant, token_mean, or a function of your own",
+            "--aggregation takes: sequence_mean, constant, token_mean, prompt_mean, or a function of your own",
         ),
         (["--kl-target", "0.1"], "needs a --kl-coef to start from (now 0.0)"),
         (["--advantage", "./nowhere.py:rank"], "there is no file"),
         (["--loss-term", "mine"], "--loss-term takes: a function of your own as ./FILE.py:FUNCTION"),
+        (["--dual-clip", "3", "--surrogate", "cispo"], "--dual-clip 3.0 is for --surrogate clipped"),
+        (["--dual-clip", "1.2"], "--dual-clip 1.2 must be more than 1 + --clip-high = 1.2"),
+        (["--surrogate", "geometric", "--ratio", "product"], "--ratio product has no meaning beside it"),
+        (["--importance", "mask", "--importance-low", "9"], "--importance-low 9 is above --importance-cap 5"),
+        (["--importance-low", "0.5"], "--importance-low 0.5 has no meaning for --importance truncate"),
+        (["--old-kl-coef", "1"], "which is 0 with one update a step. Raise --updates-per-step"),
+        (["--old-kl-target", "0.1"], "needs an --old-kl-coef to start from (now 0.0)"),
+        (
+            ["--algo", "maxrl", "--penalties", "overlong"],
+            "--advantage mean_normalized divides by a group's mean reward",
+        ),
+        (["--gate-positive", "0"], "--gate-positive 0.0 must be more than 0"),
+        (["--kl-horizon", "0"], "--kl-horizon 0 must be more than 0"),
         (["--ratio-cap", "0"], "--ratio-cap 0.0 must be more than 0"),
         (["--responses-per-problem", "1"], "in a group of one every advantage is 0"),
         (

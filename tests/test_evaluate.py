@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from grpo.config import EMBEDDED_MODEL
 from grpo.errors import UserError
 from grpo.evaluate import chunk_seed, locked, main
 from grpo.evaluation.options import Options, resolve
@@ -20,6 +19,7 @@ from grpo.evaluation.pairing import compare_files, compare_models, evaluated
 from grpo.evaluation.plan import claim, data_name, finished, model_name, plan, unique_names
 from grpo.evaluation.report import markdown, sections, summary
 from grpo.evaluation.results import ProblemResult, ResponseResult, append_results, read_results, write_results
+from grpo.presets import EMBEDDED_MODEL
 
 TINY = str(EMBEDDED_MODEL)
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from grpo.algorithm import curves
-from grpo.algorithm.advantages import ADVANTAGES
-from grpo.algorithm.aggregations import AGGREGATIONS
+from grpo.algorithm.advantages import AdvantageInputs
 from grpo.algorithm.credit import spread
+from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS, Algorithm
 from grpo.explain import main
@@ -54,10 +54,11 @@ def test_weight_is_the_gradient_of_the_trainers_loss(name):
     mask = (torch.arange(40) < LENGTHS[:, None]).repeat_interleave(4, dim=0)
     logprobs = torch.full((8, 40), -1.0, requires_grad=True)
     old = logprobs.detach()
+    groups = torch.arange(2).repeat_interleave(4)
     batch = Batch(
         inputs=torch.zeros(8, 40), targets=torch.zeros(8, 40), lengths=LENGTHS, mask=mask, sampler_logprobs=old,
-        advantages=spread(ADVANTAGES[row.advantage](rewards), mask),
-        token_weights=AGGREGATIONS[row.aggregation](mask, 50.0),
+        advantages=spread(load_advantage(row.advantage)(AdvantageInputs.of_rewards(rewards)), mask),
+        token_weights=load_aggregation(row.aggregation, 50.0)(mask, groups), groups=groups,
         old_logprobs=old, ref_logprobs=old,
     )  # fmt: skip
     Objective(replace(row, entropy_coef=0.0))(batch, logprobs, torch.zeros_like(logprobs)).loss.backward()

@@ -13,11 +13,12 @@ from transformers import Qwen2ForCausalLM
 
 from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS
-from grpo.config import EMBEDDED_MODEL, Config
+from grpo.config import Config
 from grpo.errors import UserError
 from grpo.logs import rollouts as rollouts_module
 from grpo.logs.rollouts import Recording, load_rollouts, save_rollouts
 from grpo.model.batching import collate
+from grpo.presets import EMBEDDED_MODEL
 from grpo.records import Group, Problem, Rollout
 from grpo.replay import cosines, main, recorded_batch, replay
 from grpo.resolve import resolve
@@ -154,7 +155,7 @@ def test_the_gradient_is_that_of_a_training_step(tied_folder, recording, algo):
     seen = []
     policy.optimizer.register_step_pre_hook(lambda *_: seen.extend(p.grad.clone() for p in policy.model.parameters()))
     metrics = policy.update(batch, Objective(row))
-    assert metrics["grad_norm"] > 0.01
+    assert metrics["grad_norm"] > 0.005
     for ours, theirs in zip(found.gradient, seen, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
     assert found.figures["loss"] == pytest.approx(metrics["loss"], rel=1e-4)

@@ -6,8 +6,8 @@ from functools import partial
 
 import torch
 
-from grpo.algorithm.aggregations import AGGREGATIONS
 from grpo.algorithm.credit import spread
+from grpo.algorithm.ingredients import load_aggregation
 from grpo.algorithm.objective import Objective
 from grpo.model.batching import collate, optimizer_batches
 from grpo.records import Group, Problem, Rollout
@@ -48,7 +48,7 @@ def whole_batch(policy, groups, row, advantages=ADVANTAGES, order=None, extra_pa
     # Fixed offsets by target token: ratios inside and outside every clip range, whatever the order of the rows.
     offset = ((batch.targets % 7).float() - 3) / 8
     batch = replace(batch, old_logprobs=ours + offset * batch.mask, ref_logprobs=ours - 0.3 * batch.mask)
-    (part,) = optimizer_batches(batch, 1, 1, partial(AGGREGATIONS[row.aggregation], constant=CONSTANT), seed=0)
+    (part,) = optimizer_batches(batch, 1, 1, load_aggregation(row.aggregation, CONSTANT), seed=0)
     return part
 
 

@@ -138,8 +138,8 @@ def mean_normalized(rewards: Tensor) -> Tensor:
     >>> mean_normalized(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
     tensor([[ 3., -1., -1., -1.]])
     """
-    mean = rewards.mean(dim=1, keepdim=True)
-    return torch.where(mean > 0, centered(rewards) / mean.where(mean > 0, torch.ones_like(mean)), 0.0)
+    centre, mean = centered(rewards), rewards.mean(dim=1, keepdim=True)
+    return torch.where(mean > 0, centre / mean.where(mean > 0, torch.ones_like(mean)), 0.0)
 
 
 def optimal_baseline(rewards: Tensor, lengths: Tensor) -> Tensor:

@@ -41,13 +41,13 @@ KLEstimator = Callable[[Tensor, Tensor, Tensor], Tensor]
 def k1(logprobs: Tensor, ref_logprobs: Tensor, ratio: Tensor) -> Tensor:
     """d: unbiased as a value, but no penalty as a loss term. Its gradient is that of log-likelihood, so that the
     reference drops out: zero in expectation, or a pull to longer responses where the weights depend on the length."""
-    same_shape("[B, T]", logprobs=logprobs, ref_logprobs=ref_logprobs)
+    same_shape("[...]", logprobs=logprobs, ref_logprobs=ref_logprobs)
     return logprobs - ref_logprobs
 
 
 def k2(logprobs: Tensor, ref_logprobs: Tensor, ratio: Tensor) -> Tensor:
     """d^2 / 2 (Schulman, "Approximating KL divergence"): on-policy, the next token's reverse KL by its gradient."""
-    same_shape("[B, T]", logprobs=logprobs, ref_logprobs=ref_logprobs)
+    same_shape("[...]", logprobs=logprobs, ref_logprobs=ref_logprobs)
     return (logprobs - ref_logprobs).square() / 2
 
 
@@ -58,7 +58,7 @@ def k3(logprobs: Tensor, ref_logprobs: Tensor, ratio: Tensor | None = None) -> T
     >>> k3(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0]]))
     tensor([[0.0000, 0.3679]])
     """
-    same_shape("[B, T]", logprobs=logprobs, ref_logprobs=ref_logprobs)
+    same_shape("[...]", logprobs=logprobs, ref_logprobs=ref_logprobs)
     difference = (logprobs - ref_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     # expm1 keeps the digits that exp(-d) - 1 cancels where policy and reference nearly agree.
     return torch.expm1(-difference) + difference
@@ -92,6 +92,6 @@ def old_kl(logprobs: Tensor, old_logprobs: Tensor) -> Tensor:
     >>> old_kl(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 0.0]]))
     tensor([[0.0000, 0.7183]])
     """
-    same_shape("[B, T]", logprobs=logprobs, old_logprobs=old_logprobs)
+    same_shape("[...]", logprobs=logprobs, old_logprobs=old_logprobs)
     difference = (logprobs - old_logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     return torch.expm1(difference) - difference

@@ -37,7 +37,8 @@ def product_ratio(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Tenso
     """exp of the *sum* of (l - l_old) over the response: its probability over what it was, pi(o|q) / pi_old(o|q), as
     DeepSeek-R1 (arXiv 2501.12948) writes GRPO.
 
-    It leaves any clip range after a few tokens: 200 tokens that each moved by 0.1% make 1.22. For short responses.
+    It leaves any clip range after a few tokens: 200 tokens that each moved by 0.1% make 1.22. For short responses, and
+    with `sequence_mean`, under which a response's tokens add up to one loss, as there.
 
     >>> product_ratio(torch.tensor([[0.2, 0.4, 9.0]]), torch.zeros(1, 3), torch.tensor([[True, True, False]]))
     tensor([[1.8221, 1.8221, 1.8221]])

@@ -1,7 +1,8 @@
 """Surrogate: what is minimised per token, and which tokens were clipped. Pure functions on [B, T] tensors.
 
 B sequences, T token positions (already shifted). A is the advantage, l the log-probability, sg() holds fixed. At a
-ratio of 1 every one of them has the gradient of -A l; they differ from the second update on a batch on.
+ratio of 1 every one of them has the gradient of -A l (of a response's sum with the ratio `product`); they differ from
+the second update on a batch on.
 """
 
 from __future__ import annotations

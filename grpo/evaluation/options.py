@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from grpo.config import EMBEDDED_MODEL, PRESETS
 from grpo.errors import UserError
 from grpo.flags import DataFlags, EngineFlags, VerifierFlags, check_choices, check_device, flag, require
 from grpo.model.pretrained import load_config, load_tokenizer, position_limit
+from grpo.presets import EMBEDDED_MODEL, PRESETS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from grpo import plugins
-from grpo.config import EMBEDDED_MODEL
 from grpo.errors import UserError
 from grpo.evaluation.options import Options
 from grpo.evaluation.results import ProblemResult, drop_torn_line, problem_key, read_results, write_results
 from grpo.logs.logger import write_json
 from grpo.model.pretrained import check_model, load_tokenizer
+from grpo.presets import EMBEDDED_MODEL
 from grpo.problems.rows import Row, check_data_dir, data_rewards, load_rows
 from grpo.problems.templates import encode, template_of
 from grpo.records import Problem

@@ -13,9 +13,11 @@ import torch
 from numpy.polynomial.polynomial import polypow
 
 from grpo.algorithm.advantages import ADVANTAGES
-from grpo.algorithm.aggregations import AGGREGATIONS
+from grpo.algorithm.ingredients import load_aggregation
 from grpo.algorithm.kl import response_kl
-from grpo.algorithm.losses import Bounds, policy_token_loss
+from grpo.algorithm.losses import policy_token_loss
+from grpo.algorithm.table import Algorithm
+from grpo.algorithm.token_inputs import TokenInputs
 
 STOP, LIMIT, C = 2, 3, 4.0
 PREFIXES = [prefix for length in range(LIMIT) for prefix in product((0, 1), repeat=length)]
@@ -55,7 +57,10 @@ def gradient(objective, *, of=POLICY):
 def batches(size):
     """[n, G]: every batch of G responses, and its weights [n, G, T]. Each is one over a whole number: float64 again."""
     index = torch.cartesian_prod(*[torch.arange(len(RESPONSES))] * size)
-    weights = {name: torch.stack([AGGREGATIONS[name](MASK[batch], C) for batch in index]).double() for name in WEIGHT}
+    same = torch.zeros(size, dtype=torch.int64)
+    weights = {
+        name: torch.stack([load_aggregation(name, C)(MASK[batch], same) for batch in index]).double() for name in WEIGHT
+    }
     return index, {name: 1 / (1 / weight).round() for name, weight in weights.items()}
 
 
@@ -67,16 +72,17 @@ def expected(aggregation, *, estimator="k3", advantage=None, reference=REFERENCE
         current, ref = logprobs(table), logprobs(reference)
         old = current.detach()
         penalty = coef * response_kl(old, ref, MASK)[index]
-        token = policy_token_loss(
+        flat = MASK[index].flatten(0, 1)
+        of_responses = ADVANTAGES[advantage](-penalty).flatten() if advantage else torch.zeros(index.numel())
+        inputs = TokenInputs(
             current[index].flatten(0, 1),
             old[index].flatten(0, 1),
-            ADVANTAGES[advantage](-penalty).flatten() if advantage else torch.zeros(index.numel()),
-            MASK[index].flatten(0, 1),
-            Bounds(0.2, 0.2),
+            of_responses[:, None] * flat,
+            flat,
             ref_logprobs=ref[index].flatten(0, 1),
-            kl_coef=0.0 if advantage else coef,
-            kl_estimator=estimator,
         )
+        row = Algorithm("raw", aggregation, kl_coef=0.0 if advantage else coef, kl_estimator=estimator)
+        token = policy_token_loss(inputs, row)
         losses = (weights[aggregation] * token.loss.view(*index.shape, LIMIT)).sum((1, 2))
         return (P[index].prod(1) * losses).sum()
 
@@ -90,6 +96,7 @@ WEIGHT = {  # [responses, the other's]: G times the weight of a token of the fir
     "constant": torch.full_like(OTHER, 1 / C),
     "sequence_mean": (1 / LENGTHS.double())[:, None].expand_as(OTHER),
     "token_mean": 2 / OTHER,
+    "prompt_mean": 2 / OTHER,  # the two are of one problem
 }
 
 
@@ -197,19 +204,19 @@ def test_the_token_mean_of_many_responses_is_a_constant():
 
 
 @pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("advantage", ["raw", "leave_one_out", "centred"])
+@pytest.mark.parametrize("advantage", ["raw", "leave_one_out", "centered"])
 def test_in_the_reward_under_the_constant_it_is_the_sequences_kl(advantage, size):
-    share = (size - 1) / size if advantage == "centred" else 1
+    share = (size - 1) / size if advantage == "centered" else 1
     same(C * expected("constant", advantage=advantage, size=size), share * gradient(sequence_kl))
 
 
 @pytest.mark.parametrize("aggregation", DIVIDED)
-@pytest.mark.parametrize("advantage", ["raw", "leave_one_out", "centred"])
+@pytest.mark.parametrize("advantage", ["raw", "leave_one_out", "centered"])
 def test_in_the_reward_divided_by_a_length_it_is_a_smaller_price_for_longer_responses(advantage, aggregation):
     """The policy gradient of a price held fixed: D / |o| (or B D / N), less the baseline over the same."""
     price = (WEIGHT[aggregation] * (D[:, None] - (0 if advantage == "raw" else D))) @ P
     found = expected(aggregation, advantage=advantage)
-    same(found, (0.5 if advantage == "centred" else 1) * gradient(lambda table: (chances(table) * price).sum()))
+    same(found, (0.5 if advantage == "centered" else 1) * gradient(lambda table: (chances(table) * price).sum()))
     assert unlike(found, gradient(sequence_kl)) and unlike(found, gradient(next_token_kl("reverse")))
     assert expected(aggregation, advantage=advantage, reference=POLICY).abs().max() < 1e-15
 
@@ -217,7 +224,7 @@ def test_in_the_reward_divided_by_a_length_it_is_a_smaller_price_for_longer_resp
 @pytest.mark.parametrize("coef", [1e8, 1e9])
 def test_divided_by_the_groups_deviation_the_weight_of_the_kl_drops_out(coef):
     """Where nothing else is rewarded: of two responses it tells which has the larger D, and no more."""
-    found = C * expected("constant", advantage="group_normalised", coef=coef)
+    found = C * expected("constant", advantage="group_normalized", coef=coef)
     rank = torch.sign(D[:, None] - D) @ P / 2**0.5
     same(found, gradient(lambda table: (chances(table) * rank).sum()))
     assert unlike(found, gradient(sequence_kl))

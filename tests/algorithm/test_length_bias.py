@@ -11,8 +11,10 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from grpo.algorithm.aggregations import AGGREGATIONS
-from grpo.algorithm.losses import TokenInputs, policy_token_loss
+from grpo.algorithm.ingredients import load_aggregation
+from grpo.algorithm.losses import policy_token_loss
 from grpo.algorithm.table import ALGORITHMS
+from grpo.algorithm.token_inputs import TokenInputs
 
 LIMIT = 12
 P_RIGHT = 0.4
@@ -37,7 +39,11 @@ def pull_on_length(aggregation: str, *, can_tell: bool) -> tuple[float, float]:
     mask = torch.arange(LIMIT + 1) < torch.tensor([len(tokens) for tokens in responses])[:, None]
     spread = torch.tensor(advantages, dtype=torch.float64)[:, None] * mask
     token = policy_token_loss(TokenInputs(logprobs, logprobs.detach(), spread, mask), ALGORITHMS["dr_grpo"])
-    weights = AGGREGATIONS[aggregation](mask, LIMIT).double() * probabilities[:, None] * len(responses)
+    weights = (
+        load_aggregation(aggregation, LIMIT)(mask, torch.zeros(len(mask), dtype=torch.int64)).double()
+        * probabilities[:, None]
+        * len(responses)
+    )
     (gradient,) = torch.autograd.grad((weights * token.loss).sum(), going_on)
     return -gradient[0].item(), -gradient[-1].item()
 
@@ -48,7 +54,7 @@ def test_divided_by_its_own_length_a_wrong_response_is_pulled_longer_and_a_right
     assert right + wrong == pytest.approx(0, abs=1e-8)  # advantages sum to zero, and so do the pulls
 
 
-@pytest.mark.parametrize("aggregation", ["constant", "token_mean"])
+@pytest.mark.parametrize("aggregation", ["constant", "token_mean", "prompt_mean"])
 def test_under_one_divisor_for_all_nothing_pulls_on_the_length(aggregation):
     assert pull_on_length(aggregation, can_tell=True) == pytest.approx((0, 0), abs=1e-12)
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from conftest import make_batch
 
-from grpo.algorithm.losses import TokenInputs, policy_token_loss
+from grpo.algorithm.losses import policy_token_loss
 from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS, Algorithm
+from grpo.algorithm.token_inputs import TokenInputs
 
 MASK = torch.tensor([[False, True, True, True], [True, True, False, False]])
 
@@ -36,11 +37,14 @@ def loss(row, **changed):
 
 CHANGES = dict(
     surrogate="unclipped", ratio="sequence", clip_low=0.01, clip_high=0.01, kl_coef=0.5, kl_estimator="k2",
-    kl_in="reward", entropy_coef=0.0, importance_cap=0.0,
+    kl_in="reward", entropy_coef=0.0, importance_cap=0.0, importance="none", old_kl_coef=0.7,
 )  # fmt: skip
 ELSEWHERE = {
     "advantage": "credit", "aggregation": "the token weights", "truncated": "credit and the mask",
-    "penalties": "the verifiers", "dynamic_sampling": "the draws", "ratio_cap": "cispo, below",
+    "penalties": "the verifiers", "dynamic_sampling": "the draws", "uniform_groups": "the mask",
+    "ratio_cap": "cispo, below", "dual_clip": "below",
+    "gate_positive": "soft_gate, below", "gate_negative": "soft_gate, below",
+    "importance_low": "mask, below", "paper": "words", "departures": "words",
 }  # fmt: skip
 
 
@@ -53,9 +57,31 @@ def test_every_cell_of_the_row_reaches_the_loss(cell):
     assert abs(loss(ROW) - loss(replace(ROW, **{cell: CHANGES[cell]}))) > 1e-3
 
 
-def test_the_cap_reaches_cispo():
-    row = replace(ROW, surrogate="cispo")
-    assert abs(loss(row) - loss(replace(row, ratio_cap=0.5))) > 1e-3
+@pytest.mark.parametrize(
+    "surrogate,change",
+    [
+        ("cispo", {"ratio_cap": 0.5}),
+        ("soft_gate", {"gate_positive": 2.0}),
+        ("soft_gate", {"gate_negative": 2.0}),
+        ("geometric", {"clip_low": 0.01}),
+        ("geometric", {"clip_high": 0.01}),
+    ],
+)
+def test_limits_of_other_surrogates_reach_the_loss(surrogate, change):
+    row = replace(ROW, surrogate=surrogate)
+    assert abs(loss(row) - loss(replace(row, **change))) > 1e-4
+
+
+def test_the_dual_clip_reaches_the_loss():
+    """Where the advantage is negative and the ratio above it: here in the first response, with its sign turned."""
+    turned = -BATCH.advantages
+    assert torch.exp(LOGPROBS - BATCH.old_logprobs)[0][MASK[0]].max() > 1.5
+    assert abs(loss(ROW, advantages=turned) - loss(replace(ROW, dual_clip=1.5), advantages=turned)) > 1e-3
+
+
+def test_the_lower_limit_reaches_the_mask():
+    row = replace(ROW, importance="mask", importance_cap=9.0)
+    assert abs(loss(row) - loss(replace(row, importance_low=0.9))) > 1e-3
 
 
 @pytest.mark.parametrize("name", ["old_logprobs", "ref_logprobs", "sampler_logprobs", "advantages", "token_weights"])

@@ -60,16 +60,17 @@ def test_truncated():
     assert truncated(GROUPS).tolist() == [[False, True], [False, False]]
 
 
-def test_updates_are_averaged_but_for_the_learning_rate():
-    updates = [{"loss": 1.0, "learning_rate": 0.1}, {"loss": 3.0, "learning_rate": 0.2}]
-    assert update_metrics(updates) == {"policy/kl": None, "policy/loss": 2.0, "policy/learning_rate": 0.2}
+def test_updates_are_averaged_but_for_the_learning_rate_and_the_kl_to_the_old_policy():
+    updates = [{"loss": 1.0, "learning_rate": 0.1, "old_kl": 0.0}, {"loss": 3.0, "learning_rate": 0.2, "old_kl": 0.5}]
+    means = {"policy/kl": None, "policy/loss": 2.0}
+    assert update_metrics(updates) == means | {"policy/learning_rate": 0.2, "policy/old_kl": 0.5}
 
 
 def test_a_step_adds_up():
     watch = Stopwatch()
     watch.seconds = {"time/generate": 2.0, "time/verify": 0.5, "time/update": 1.0, "time/sync": 0.5}
     watch.tokens = 160.0
-    row = step_metrics(3, GROUPS, REWARDS, REWARDS.total, [{"learning_rate": 0.1}], watch)
+    row = step_metrics(3, GROUPS, REWARDS, REWARDS.total, [{"learning_rate": 0.1, "old_kl": 0.0}], watch)
     assert row["step"] == 3 and row["time/step"] == 4.0 and row["tokens"] == 100
     assert row["tokens_dropped"] == 60 and row["tokens_per_second"] == 40.0
     explained = set(METRICS)

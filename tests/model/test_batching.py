@@ -1,21 +1,20 @@
 """Collation, shift, optimizer batches and micro-batches, on batches small enough to write out."""
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpo.algorithm.aggregations import constant_length, sequence_mean, token_mean
+from grpo.algorithm.ingredients import load_aggregation
 from grpo.model.batching import collate, micro_batches, optimizer_batches
 from grpo.records import Batch, Group, Problem, Rollout
 
 PAD = 0
 
 
-whole_mean = partial(token_mean, constant=0)
+whole_mean = load_aggregation("token_mean", 1.0)
 
 
 def rollout(*tokens, truncated=False):
@@ -75,10 +74,10 @@ def test_every_epoch_visits_every_sequence_once(updates, epochs):
 
 def test_weights_are_those_of_the_optimizer_batch_not_of_the_rollout_batch():
     batch = compared()
-    for part in optimizer_batches(batch, 2, 1, partial(sequence_mean, constant=0), seed=0):
+    for part in optimizer_batches(batch, 2, 1, load_aggregation("sequence_mean", 1.0), seed=0):
         # Two sequences a part: each weighs one half, shared by its tokens.
         torch.testing.assert_close(part.token_weights.sum(1), torch.tensor([0.5, 0.5]))
-    for part in optimizer_batches(batch, 2, 1, partial(constant_length, constant=8), seed=0):
+    for part in optimizer_batches(batch, 2, 1, load_aggregation("constant", 8.0), seed=0):
         torch.testing.assert_close(part.token_weights, part.mask.float() / 16)
 
 
@@ -118,4 +117,14 @@ def test_micro_batches_partition_and_keep_the_budget(lengths, budget):
 def batch_of_lengths(lengths):
     shape = (len(lengths), max(lengths))
     empty = torch.zeros(shape)
-    return Batch(empty.long(), empty.long(), torch.tensor(lengths), empty.bool(), empty)
+    groups = torch.arange(len(lengths))
+    return Batch(empty.long(), empty.long(), torch.tensor(lengths), empty.bool(), groups, empty)
+
+
+def test_a_dropped_group_leaves_the_loss_and_stays_in_b():
+    dropped = torch.tensor([True, *[False] * (len(GROUPS) - 1)])
+    batch, kept = collate(GROUPS, PAD, dropped=dropped), collate(GROUPS, PAD)
+    size = len(GROUPS[0].rollouts)
+    assert not batch.mask[:size].any() and torch.equal(batch.mask[size:], kept.mask[size:])
+    assert batch.groups.tolist() == [p for p, group in enumerate(GROUPS) for _ in group.rollouts]
+    assert torch.equal(batch.sampler_logprobs, kept.sampler_logprobs) and len(batch) == len(kept)

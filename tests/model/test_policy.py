@@ -3,7 +3,6 @@
 import copy
 import math
 from dataclasses import asdict, replace
-from functools import partial
 
 import formulas
 import pytest
@@ -11,8 +10,8 @@ import torch
 from conftest import make_policy
 from updates import ADVANTAGES, CONSTANT, PAD, gradient, uneven_groups, whole_batch
 
-from grpo.algorithm.aggregations import AGGREGATIONS
 from grpo.algorithm.credit import spread
+from grpo.algorithm.ingredients import load_aggregation
 from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS
 from grpo.model.batching import collate, optimizer_batches
@@ -37,7 +36,8 @@ def test_gradient_equals_the_formulas_written_by_another_hand(tied_folder, group
     """One sequence at a time, logits in full, no padding: tests/formulas.py, for any row of the table."""
     row, policy = replace(ALGORITHMS[name], entropy_coef=entropy_coef), make_policy(tied_folder)
     policy.train_entropy = entropy_coef > 0
-    compared = torch.tensor(formulas.advantages(row.advantage, REWARDS))
+    lengths = [[len(rollout.tokens) for rollout in group.rollouts] for group in groups]
+    compared = torch.tensor(formulas.advantages(row.advantage, REWARDS, lengths))
     batch = whole_batch(policy, groups, row, advantages=compared)
     found, metrics = gradient(policy, batch, row)
 
@@ -54,7 +54,10 @@ def test_gradient_equals_the_formulas_written_by_another_hand(tied_folder, group
             t[i][batch.mask[i]] for t in (batch.old_logprobs, batch.ref_logprobs, batch.sampler_logprobs)
         )
         total = formulas.response_loss(row, new, old, ref, sampler, compared.flatten()[i].item(), entropy)
-        loss = loss + total / formulas.divisor(row.aggregation, len(response), len(responses), tokens, CONSTANT)
+        of_problem = (len(groups), sum(lengths[i // 4]))
+        loss = loss + total / formulas.divisor(
+            row.aggregation, len(response), len(responses), tokens, CONSTANT, *of_problem
+        )
     loss.backward()
     assert_same_gradient(found, [p.grad for p in policy.model.parameters()])
     assert metrics["loss"] == pytest.approx(loss.item(), rel=1e-4)
@@ -97,7 +100,11 @@ def test_gradient_adds_up_over_simulated_ranks(tied_folder, groups, name, ranks)
 
 def test_grpo_and_dr_grpo_differ_in_the_documented_cells_only():
     one, two = asdict(ALGORITHMS["grpo"]), asdict(ALGORITHMS["dr_grpo"])
-    assert {key for key in one if one[key] != two[key]} == {"advantage", "aggregation", "kl_coef"}
+    assert {key for key in one if one[key] != two[key]} - {"paper", "departures"} == {
+        "advantage",
+        "aggregation",
+        "kl_coef",
+    }
 
 
 def test_one_on_policy_update_has_ratio_one_and_a_gradient(tied_folder, groups):
@@ -105,7 +112,7 @@ def test_one_on_policy_update_has_ratio_one_and_a_gradient(tied_folder, groups):
     policy = make_policy(tied_folder)
     batch = collate(groups, PAD)
     batch = replace(batch, advantages=spread(torch.tensor([0.5, -0.5, 0.5, -0.5] * 3), batch.mask))
-    (part,) = optimizer_batches(batch, 1, 1, partial(AGGREGATIONS["sequence_mean"], constant=0), seed=0)
+    (part,) = optimizer_batches(batch, 1, 1, load_aggregation("sequence_mean", 0.0), seed=0)
     _, metrics = gradient(policy, part, replace(ALGORITHMS["dr_grpo"], importance_cap=0))
     assert metrics["loss"] == pytest.approx(0.0, abs=1e-6)
     assert metrics["grad_norm"] > 0.01
@@ -135,7 +142,7 @@ def test_update_moves_towards_the_better_responses(tied_folder, groups):
     policy, algorithm = make_policy(tied_folder, learning_rate=1e-3), ALGORITHMS["dr_grpo"]
     batch = collate(groups, PAD)
     batch = replace(batch, advantages=spread(ADVANTAGES, batch.mask))
-    (part,) = optimizer_batches(batch, 1, 1, partial(AGGREGATIONS["constant"], constant=16.0), seed=0)
+    (part,) = optimizer_batches(batch, 1, 1, load_aggregation("constant", 16.0), seed=0)
     before = policy.logprobs(batch).sum(1)
     for _ in range(5):
         policy.update(part, Objective(algorithm))

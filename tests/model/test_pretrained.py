@@ -5,9 +5,9 @@ import shutil
 import pytest
 from transformers import Gemma3Config
 
-from grpo.config import EMBEDDED_MODEL
 from grpo.errors import UserError
 from grpo.model.pretrained import check_model, load_config, load_model, load_tokenizer, position_limit
+from grpo.presets import EMBEDDED_MODEL
 
 NO_CODE = dict(trust_remote_code=False)
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from grpo.algorithm.kl import KLCoefficient
+from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 
 TARGET, RIGHT = 0.02, 0.1  # nats a token, and the weight under which the policy comes to rest there
 FACTORS = [pytest.param(0.01, id="100 times too small"), pytest.param(100, id="100 times too large")]
@@ -94,3 +94,14 @@ def test_without_its_bound_a_small_horizon_turns_the_weight_to_nothing():
     weights = [weight for _, weight in closed_loop(unbounded(1024 / 200), RIGHT, steps=2)]
     assert weights[0] == RIGHT and weights[1] < 0
     assert settled(closed_loop(proportional(1024, 200), RIGHT, steps=6000))
+
+
+def test_ppos_weight_doubles_and_halves_outside_its_band():
+    """Target 0.02: above 0.03 twice, below 0.0133 half, and what lies between changes nothing."""
+    weight = OldKLCoefficient(0.5, target=0.02)
+    for measured, expected in ((0.031, 1.0), (0.029, 1.0), (0.014, 1.0), (0.013, 0.5), (None, 0.5)):
+        weight.update(measured)
+        assert weight.value == expected
+    constant = OldKLCoefficient(0.5)
+    constant.update(9.0)
+    assert constant.value == 0.5

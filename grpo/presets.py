@@ -1,0 +1,42 @@
+"""What a flag left unset means where the algorithm's row does not say: for the embedded model, and for any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+EMBEDDED_MODEL = Path(__file__).resolve().parent / "tiny_model"
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The tiny model of this package: learns its task in about three minutes on two cores.
+    "embedded": dict(
+        data="arithmetic",
+        steps=100,
+        learning_rate=2e-4,
+        problems_per_step=16,
+        responses_per_problem=8,
+        updates_per_step=1,
+        max_prompt_tokens=32,
+        max_response_tokens=96,
+        micro_batch_tokens=16384,
+        eval_every=20,
+        eval_problems=256,
+        log_kl=True,
+    ),
+    # Any other model: the published Dr. GRPO recipe for Qwen2.5-Math-1.5B, 8 updates of 128 responses.
+    "real": dict(
+        data="math12k",
+        steps=500,
+        learning_rate=1e-6,
+        problems_per_step=128,
+        responses_per_problem=8,
+        updates_per_step=8,
+        max_prompt_tokens=1024,
+        max_response_tokens=3000,
+        micro_batch_tokens=16384,
+        eval_every=50,
+        eval_problems=500,
+        log_kl=False,
+    ),
+}
+"""What a flag left at "preset" means, with and without --model."""
