@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grpo.algorithm.aggregations import constant_length, sequence_mean
-from grpo.algorithm.kl_weight import OldKLCoefficient
+from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.algorithm.losses import policy_token_loss
 from grpo.algorithm.objective import Objective
 from grpo.algorithm.ratios import RATIOS
@@ -141,6 +141,17 @@ def test_luspo_is_gspo_times_the_length(responses):
     torch.testing.assert_close(results["luspo"][1], scaled, rtol=1e-5, atol=1e-7)
 
 
+# CISPO -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.floats(-3, 3), ADVANTAGES)
+def test_cispo_clips_the_weight_and_keeps_the_gradient(difference, advantage):
+    """MiniMax-M1, eq. 4 and 5: sg(clip(r)) A log pi, and "we did not impose a lower bound on the IS weight": the
+    gradient is the policy gradient times min(r, cap), "from all tokens"."""
+    _, gradient = token_losses(ALGORITHMS["cispo"], [difference], advantage)
+    assert gradient.item() == pytest.approx(-advantage * min(math.exp(difference), 5.0))
+
+
 # Dual clip -------------------------------------------------------------------------------------------------------
 
 
@@ -215,3 +226,14 @@ def test_the_weight_of_ppos_penalty(measured, target, weight):
     for fixed, value in ((OldKLCoefficient(weight), measured), (OldKLCoefficient(weight, target), None)):
         fixed.update(value)
         assert fixed.value == weight
+
+
+@given(st.floats(0, 10), st.floats(1e-4, 1), st.floats(1e-3, 5), st.integers(1, 5000))
+def test_the_weight_of_the_kl_to_the_reference(measured, target, weight, responses):
+    """Ziegler et al., section 2.2: e = clip((KL - target) / target, -0.2, 0.2), beta <- beta (1 + K e), K = 0.1; in
+    their code K is the step's responses over a horizon of 10,000. The smaller of the two."""
+    coefficient = KLCoefficient(weight, target)
+    coefficient.update(measured, responses)
+    error = min(max((measured - target) / target, -0.2), 0.2)
+    gain = 0.1 if responses >= 1000 else responses / 10_000
+    assert coefficient.value == pytest.approx(weight * (1 + gain * error), rel=1e-12)
