@@ -50,11 +50,9 @@ class TaskFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlgorithmFlags:
-    """The algorithm: a row of the table, and its ingredients."""
+class CellFlags:
+    """The cells of a row: each overrides the row's."""
 
-    algo: AlgorithmName = "dr_grpo"
-    """Row of the algorithm table."""
     advantage: str | None = None
     """Rewards [P, G] to advantages: centered and others of algorithm/README.md, or ./f.py:fn; unset: the row's."""
     aggregation: str | None = None
@@ -81,18 +79,8 @@ class AlgorithmFlags:
     """In the loss: k2, k3_ratio next-token reverse KL, k3 forward; k1 none, only a pull to length; unset: the row's."""
     kl_in: KLPlace | None = None
     """loss, or reward (k1 of the response: the reverse KL, if constant and without std); unset: the row's."""
-    kl_target: float | None = None
-    """Seek this KL, nats a token, by adapting its weight (--kl-horizon), at most 2% a step; unset: it stays."""
-    kl_horizon: int = HORIZON
-    """Responses over which --kl-target adapts: a step moves the weight by 0.2 times its share of these, 2% at most."""
     old_kl_coef: float | None = None
     """Weight of PPO's penalty, the KL of the policy that sampled to the current one; unset: the row's."""
-    old_kl_target: float | None = None
-    """Double that weight above 1.5 times this many nats a token, halve it below this over 1.5; unset: it stays."""
-    log_kl: bool | None = None
-    """Keep the reference and log policy/kl even where the KL weighs 0; unset: on (embedded), off elsewhere."""
-    loss_term: str | None = None
-    """A term of your own, added to every token's loss: ./f.py:fn, from (logprobs, batch) to [B, T]; unset: none."""
     entropy_coef: float | None = None
     """Weight of an entropy bonus; unset: the row's."""
     truncated: TruncatedName | None = None
@@ -100,15 +88,38 @@ class AlgorithmFlags:
     penalties: tuple[str, ...] | None = None
     """Verifiers that the algorithm adds to --reward, as overlong for dapo; unset: the row's."""
     uniform_groups: UniformGroupsName | None = None
-    """Groups that are all correct or all wrong: keep, drop (out of the loss and its denominators); unset: the row's."""
+    """Groups that are all correct or all incorrect: keep, or drop their tokens from the loss; unset: the row's."""
     dynamic_sampling: int | None = None
-    """Times a step may draw anew for groups that are all correct or all wrong; unset: the row's."""
+    """Times a step may draw anew for groups that are all correct or all incorrect; unset: the row's."""
     importance: ImportanceName | None = None
     """For the sampler-trainer gap: truncate or mask token weights, sequence_mask, none; unset: the row's."""
     importance_low: float | None = None
     """Importance weights below are masked (mask: 0.5; sequence_mask: geometric mean, 0.99); unset: the row's."""
     importance_cap: float | None = None
     """Weights above are truncated (2) or masked (mask: 5; sequence_mask: 1.01); 0: no correction; unset: the row's."""
+
+    def given(self) -> dict[str, Any]:
+        """The cells that a flag has set."""
+        cells = {field.name: getattr(self, field.name) for field in fields(CellFlags)}
+        return {name: value for name, value in cells.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmFlags(CellFlags):
+    """The algorithm: a row of the table, its cells, and what belongs to them."""
+
+    algo: AlgorithmName = "dr_grpo"
+    """Row of the algorithm table."""
+    kl_target: float | None = None
+    """Seek this KL, nats a token, by adapting its weight (--kl-horizon), at most 2% a step; unset: it stays."""
+    kl_horizon: int = HORIZON
+    """Responses over which --kl-target adapts: a step moves the weight by 0.2 times its share of these, 2% at most."""
+    old_kl_target: float | None = None
+    """Double that weight above 1.5 times this many nats a token, halve it below this over 1.5; unset: it stays."""
+    log_kl: bool | None = None
+    """Keep the reference and log policy/kl even where the KL weighs 0; unset: on (embedded), off elsewhere."""
+    loss_term: str | None = None
+    """A term of your own, added to every token's loss: ./f.py:fn, from (logprobs, batch) to [B, T]; unset: none."""
     loss_constant: float | None = None
     """C of the constant aggregation, in tokens; unset: --max-response-tokens."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -28,8 +28,11 @@ from grpo.algorithm import curves
 from grpo.algorithm.curves import Curves
 from grpo.algorithm.kl import KL_ESTIMATORS
 from grpo.algorithm.table import ALGORITHMS, Algorithm
+from grpo.cells import check_cells
+from grpo.config import CellFlags
 from grpo.errors import UserError
 from grpo.files import written_whole
+from grpo.flags import check_choices
 
 COLOURS = ("#0072b2", "#d55e00")
 KL_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -38,9 +41,12 @@ STYLES = (dict(linewidth=5.0, alpha=0.4), dict(linewidth=1.6))
 """Of the first and the second algorithm: where their curves coincide, both are seen."""
 
 
-@dataclass
-class Options:
-    """Weight by length, advantage by accuracy, clip region and KL of one or two algorithms."""
+@dataclass(frozen=True, kw_only=True)
+class Options(CellFlags):
+    """Weight by length, advantage by accuracy, clip region, importance and KL of one or two algorithms.
+
+    A cell that is given, such as --dual-clip 3, is that of both.
+    """
 
     algorithms: Annotated[tuple[str, ...], tyro.conf.Positional] = ("grpo", "dr_grpo")
     """One or two rows of the algorithm table."""
@@ -71,7 +77,11 @@ def check(options: Options) -> dict[str, Algorithm]:
         )
     if options.max_response_tokens < 200:
         raise UserError(f"--max-response-tokens {options.max_response_tokens} is too short a range: give 200 or more.")
-    return {name: ALGORITHMS[name] for name in options.algorithms}
+    check_choices(options)
+    rows = {name: replace(ALGORITHMS[name], **options.given()) for name in options.algorithms}
+    for row in rows.values():
+        check_cells(row, options.given())
+    return rows
 
 
 def length_grid(longest: int) -> tuple[Tensor, int, int]:
@@ -102,6 +112,7 @@ def report(rows: dict[str, Algorithm], options: Options, console: Console) -> No
     at = list(range(len(ratios)))
     console.print(table("pull on a token, advantage +1 or -1", "ratio", [f"{r:g}" for r in ratios], pulls, at))
     say(console, (curves.clip_sentence(n, row) for n, row in rows.items()))
+    say(console, (curves.importance_sentence(n, row) for n, row in rows.items()))
 
     differences = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0])
     made = Table("d", *KL_ESTIMATORS, title="KL at d = l - l_ref: value, pull", **TABLE)

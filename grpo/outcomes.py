@@ -24,8 +24,12 @@ def is_correct(reward: float | None) -> bool:
 
 def correct(rewards: Rewards) -> Tensor:
     """[P, G] bool: full marks from the first verifier."""
-    first = next(iter(rewards.by_verifier.values()))
-    return first.nan_to_num(0.0) >= FULL_MARKS  # `is_correct` of each
+    return first_of(rewards.by_verifier) >= FULL_MARKS  # `is_correct` of each
+
+
+def first_of(by_verifier: dict[str, Tensor]) -> Tensor:
+    """[P, G]: the rewards of the first verifier, which says what is correct; 0 where it does not apply."""
+    return next(iter(by_verifier.values())).nan_to_num(0.0)
 
 
 def passes(reward: float | None, truncated: bool) -> bool:

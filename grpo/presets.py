@@ -39,4 +39,4 @@ PRESETS: dict[str, dict[str, Any]] = {
         log_kl=False,
     ),
 }
-"""What a flag left at "preset" means, with and without --model."""
+"""What an unset flag means: `embedded` without --model, `real` with it."""

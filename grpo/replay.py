@@ -23,28 +23,31 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from grpo.algorithm.advantages import equal_rewards
 from grpo.algorithm.credit import credit, creditable
-from grpo.algorithm.dynamic_sampling import dropped
+from grpo.algorithm.dynamic_sampling import dropped, informative
 from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS
-from grpo.config import Config
+from grpo.config import CellFlags, Config
 from grpo.errors import UserError
 from grpo.files import write_json
+from grpo.flags import DeviceName
 from grpo.logs.rollouts import Recording, load_rollouts
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.policy import Policy, Reference
 from grpo.model.pretrained import load_model, load_tokenizer
-from grpo.outcomes import truncated
+from grpo.outcomes import first_of, truncated
 from grpo.records import Batch
 from grpo.resolve import resolve
 from grpo.setup import make_policy
 
 
-@dataclass
-class Options:
-    """Advantages, loss and gradient of several algorithms on the rollouts that a run has saved."""
+@dataclass(frozen=True, kw_only=True)
+class Options(CellFlags):
+    """Advantages, loss and gradient of several algorithms on the rollouts that a run has saved.
+
+    A cell that is given, such as --dual-clip 3, is that of all of them.
+    """
 
     rollouts: Annotated[Path, tyro.conf.Positional]
     """File that a run wrote with --save-rollouts."""
@@ -52,7 +55,7 @@ class Options:
     """Rows of the algorithm table."""
     model: str | None = None
     """Model whose gradient is taken, a folder or a hub name; unset: the one that the run started from."""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """Where it is computed: auto, cpu, cuda."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off unless you trust its author."""
@@ -73,7 +76,7 @@ def replay(recording: Recording, config: Config, policy: Policy, reference: Refe
     """The batch under one algorithm, as one update that is not made; the policy is left as it was."""
     row = config.row
     cut = truncated(recording.groups)
-    left_out = dropped(~equal_rewards(creditable(first_rewards(recording), cut, row)), row)
+    left_out = dropped(informative(first_rewards(recording), cut, row), row)
     batch = recorded_batch(recording, pad_id, mask_truncated=row.truncated == "mask", dropped=left_out)
     if reference is not None:
         batch = replace(batch, ref_logprobs=reference.logprobs(batch))
@@ -104,8 +107,7 @@ def replay(recording: Recording, config: Config, policy: Policy, reference: Refe
 
 def first_rewards(recording: Recording) -> Tensor:
     """[P, G] of the verifier that says what is correct; of earlier recordings, which lack it, 1 where it was."""
-    rewards = next(iter(recording.by_verifier.values()), recording.correct.float())
-    return rewards.nan_to_num(0.0)
+    return first_of(recording.by_verifier) if recording.by_verifier else recording.correct.float()
 
 
 def recorded_batch(
@@ -147,9 +149,11 @@ def configs(recording: Recording, options: Options) -> dict[str, Config]:
         **recording.settings,
         problems_per_step=problems,
         responses_per_problem=responses,
+        updates_per_step=1,
         log_kl=False,
         device=options.device,
         trust_remote_code=options.trust_remote_code,
+        **options.given(),
     )
     return {name: resolve(replace(shared, algo=name)) for name in options.algo}
 

@@ -6,16 +6,15 @@ Nothing heavy is loaded before this has passed.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
-import torch
 import tyro
 
-from grpo.algorithm.advantages import AdvantageInputs
-from grpo.algorithm.importance import limits
-from grpo.algorithm.ingredients import load_advantage, load_aggregation, load_loss_term
+from grpo.algorithm.ingredients import load_advantage, load_aggregation, load_loss_term, one_response
 from grpo.algorithm.table import ALGORITHMS, FORMER_NAMES
+from grpo.cells import check_cells
 from grpo.config import Config
 from grpo.errors import UserError
 from grpo.flags import check_choices, check_device, require
@@ -37,7 +36,6 @@ RULES = {
         "micro_batch_tokens",
         "eval_responses",
         "verifier_workers",
-        "verifier_memory_limit",
         "temperature",
         "learning_rate",
         "max_grad_norm",
@@ -47,6 +45,7 @@ RULES = {
         "verifier_time_limit",
     ),
     "must not be negative": (
+        "verifier_memory_limit",
         "clip_low",
         "clip_high",
         "kl_coef",
@@ -80,6 +79,7 @@ def resolve(config: Config) -> Config:
     """Fill what is unset from the preset and the algorithm's row, and check the result. Raises: UserError."""
     if config.algo not in ALGORITHMS:
         raise UserError(f"There is no algorithm '{config.algo}'. --algo takes: {', '.join(ALGORITHMS)}.")
+    given = config.given()
     preset = PRESETS["embedded" if config.model is None else "real"]
     model = config.model or str(EMBEDDED_MODEL)
     filled = {**preset, **asdict(ALGORITHMS[config.algo]), "model": model}
@@ -93,18 +93,19 @@ def resolve(config: Config) -> Config:
     if config.name is None:
         place = "tiny" if config.embedded else Path(config.model).name
         config = replace(config, name=f"{config.algo}-{place}-{time.strftime('%Y%m%d-%H%M%S')}")
-    check(config)
+    check(config, given)
     return config
 
 
-def check(config: Config) -> None:
-    """Refuse what cannot work. Raises: UserError."""
+def check(config: Config, given: Collection[str]) -> None:
+    """Refuse what cannot work; `given`: the cells that a flag has set. Raises: UserError."""
     check_choices(config)
     for rule, names in RULES.items():
         require(config, names, rule)
     check_device(config.device)
     check_step(config)
     check_algorithm(config)
+    check_cells(config.row, given)
     check_folder(config)
 
 
@@ -127,11 +128,9 @@ def check_step(config: Config) -> None:
 
 def check_algorithm(config: Config) -> None:
     """Ingredients that exist and fit together; a user's own are called on an example. Raises: UserError."""
-    if config.clip_low >= 1:
-        raise UserError(f"--clip-low {config.clip_low} must be less than 1: the ratio is never negative.")
     load_aggregation(config.aggregation, config.loss_constant)
     load_loss_term(config.loss_term)
-    lone = load_advantage(config.advantage)(AdvantageInputs.of_rewards(torch.ones(1, 1)))
+    lone = load_advantage(config.advantage)(one_response())
     if config.responses_per_problem == 1 and not lone.any():
         raise UserError(
             f"--responses-per-problem 1 with --advantage {config.advantage}: a response is compared with its group, "
@@ -142,34 +141,11 @@ def check_algorithm(config: Config) -> None:
             f"--kl-target {config.kl_target} adapts the KL's weight, so it must be more than 0 and needs a --kl-coef "
             f"to start from (now {config.kl_coef})."
         )
-    check_cells(config)
+    check_old_kl(config)
 
 
-def check_cells(config: Config) -> None:
-    """Cells that would do nothing, or something else than they say, beside the others. Raises: UserError."""
-    if config.dual_clip and config.surrogate != "clipped":
-        raise UserError(
-            f"--dual-clip {config.dual_clip} is for --surrogate clipped, and has no meaning for "
-            f"{config.surrogate}. Leave it out."
-        )
-    if config.dual_clip and config.dual_clip <= 1 + config.clip_high:
-        raise UserError(
-            f"--dual-clip {config.dual_clip} must be more than 1 + --clip-high = {1 + config.clip_high:g}: below it "
-            "it would cut what the clip lets through. 3 is usual; 0 is none."
-        )
-    if config.surrogate == "geometric" and config.ratio != "token":
-        raise UserError(
-            f"--surrogate geometric makes its own ratio of the tokens', so --ratio {config.ratio} has no meaning "
-            "beside it. Use --ratio token."
-        )
-    low, high = limits(config.row)
-    if config.importance not in ("none", "truncate") and config.importance_cap != 0 and low > high:
-        raise UserError(f"--importance-low {low:g} is above --importance-cap {high:g}: every token would be masked.")
-    if config.importance_low is not None and config.importance in ("none", "truncate"):
-        raise UserError(
-            f"--importance-low {config.importance_low:g} has no meaning for --importance {config.importance}. It is "
-            "for mask and sequence_mask."
-        )
+def check_old_kl(config: Config) -> None:
+    """PPO's penalty needs a second update, and its target a weight to start from. Raises: UserError."""
     if config.old_kl_coef and not config.off_policy:
         raise UserError(
             f"--old-kl-coef {config.old_kl_coef} weighs the KL to the policy that sampled, which is 0 with one update "
@@ -179,11 +155,6 @@ def check_cells(config: Config) -> None:
         raise UserError(
             f"--old-kl-target {config.old_kl_target} adapts the weight of the KL to the policy that sampled, so it "
             f"must be more than 0 and needs an --old-kl-coef to start from (now {config.old_kl_coef})."
-        )
-    if config.advantage == "mean_normalized" and (config.penalties or config.kl_in == "reward"):
-        raise UserError(
-            "--advantage mean_normalized divides by a group's mean reward, which penalties and a KL in the reward make "
-            "negative. Leave out --penalties, and use --kl-in loss."
         )
 
 

@@ -19,6 +19,7 @@ from grpo.config import Config
 from grpo.engines.choose import EngineSettings, choose_engine, make_engine
 from grpo.engines.protocol import Engine
 from grpo.engines.sync import TOLERANCE, SyncProbe
+from grpo.files import read_json
 from grpo.flags import EngineFlags, VerifierFlags
 from grpo.inputs import Inputs, load_inputs
 from grpo.logs.logger import Logger
@@ -105,7 +106,8 @@ def make_parts(config: Config) -> Iterator[Parts]:
 
 def changed_since(config: Config) -> list[str]:
     """What a resumed run is asked to do otherwise than the run it continues, a line each."""
-    before = in_todays_words(json.loads((config.run_folder / "config.json").read_text()))
+    path = config.run_folder / "config.json"
+    before = in_todays_words(read_json(path, "Name another run by --name, or begin a new one without --resume."))
     now = json.loads(json.dumps(config.to_json()))
     return [
         f"resumed with another value: --{name.replace('_', '-')} {value}, was {before[name]}"

@@ -18,7 +18,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from grpo.algorithm.table import ALGORITHMS, EVERYWHERE, Algorithm
+from grpo.algorithm.table import ALGORITHMS, EVERYWHERE
 from grpo.compare import Options as CompareOptions
 from grpo.config import Config
 from grpo.evaluation.options import Options as EvaluateOptions
@@ -55,24 +55,20 @@ def algorithms(departures: str = "grpo/algorithm/README.md") -> str:
         kl = f"{row.kl_coef:g} {row.kl_estimator}" if row.kl_coef else "0"
         also = [*row.penalties, *(["dynamic sampling"] if row.dynamic_sampling else [])]
         also += ["drops uniform groups"] if row.uniform_groups == "drop" else []
-        link = f"[{len(departs(row))}]({departures}#{name})"
+        link = f"[{len(row.departures)}]({departures}#{name})"
         cells = [row.advantage, row.aggregation, row.surrogate, limits, kl, row.truncated, ", ".join(also), link]
         lines.append([f"`{name}`", *cells])
     return table(lines)
 
 
-def departs(row: Algorithm) -> list[str]:
-    """What a row does otherwise than its paper, one point each."""
-    return [part for part in row.departures.split("; ") if part]
-
-
 def papers() -> str:
-    """Every row's paper, and what the row does otherwise."""
+    """Every row's paper, what the row does otherwise, and what only looks so."""
     parts = []
     for name, row in ALGORITHMS.items():
-        points = "\n".join(f"- {point[0].upper()}{point[1:]}." for point in departs(row))
-        parts.append(f"#### {name}\n\n{row.paper}. Otherwise than there:\n\n{points}")
-    return "\n\n".join([*parts, "Every row: " + EVERYWHERE + "."])
+        lines = [f"#### {name}", "", f"{row.paper}.", ""]
+        lines += [f"- Differs: {point}." for point in row.departures] or ["- Differs in nothing."]
+        parts.append("\n".join([*lines, *(f"- As there: {note}." for note in row.notes)]))
+    return "\n\n".join([*parts, f"Every row: {EVERYWHERE}."])
 
 
 def flags(options: type) -> str:

@@ -38,38 +38,30 @@ def test_another_model_takes_the_published_recipe():
     assert not config.embedded and config.name.startswith("dr_grpo-name-")
 
 
+KL, CLIPPED, SOFT = ("--kl-coef", "0.5"), ("--surrogate", "clipped"), ("--surrogate", "soft_gate")
+CELLS = {  # another value than any row's, and the flags without which it would do nothing
+    "advantage": ("optimal_baseline",), "aggregation": ("./mine.py:fn",), "surrogate": ("unclipped",),
+    "ratio": ("product", *CLIPPED), "clip_low": ("0.11", *CLIPPED), "clip_high": ("0.33", *CLIPPED),
+    "dual_clip": ("7.0", *CLIPPED), "ratio_cap": ("7.5", "--surrogate", "cispo"), "gate_positive": ("1.5", *SOFT),
+    "gate_negative": ("1.75", *SOFT), "kl_coef": ("0.5",), "kl_estimator": ("k1", *KL), "kl_in": ("reward", *KL),
+    "old_kl_coef": ("0.125",), "entropy_coef": ("0.25",), "truncated": ("mask",), "penalties": ("think_format",),
+    "uniform_groups": ("drop",), "dynamic_sampling": ("9",), "importance": ("none",),
+    "importance_low": ("0.75", "--importance", "mask"), "importance_cap": ("3.5",),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_every_ingredient_of_a_row_has_a_flag_that_wins(algo):
-    flags = dict(
-        advantage="centered",
-        aggregation="constant",
-        surrogate="unclipped",
-        ratio="sequence",
-        clip_low="0.11",
-        clip_high="0.33",
-        ratio_cap="7.5",
-        kl_coef="0.5",
-        kl_estimator="k3_ratio",
-        kl_in="reward",
-        entropy_coef="0.25",
-        truncated="mask",
-        penalties="think_format",
-        dynamic_sampling="9",
-        uniform_groups="drop",
-        importance="mask",
-        importance_low="0.75",
-        importance_cap="3.5",
-        old_kl_coef="0.125",
-        gate_positive="1.5",
-        gate_negative="1.75",
-        dual_clip="0.0",
-    )
-    assert set(flags) == set(ALGORITHMS[algo].__dataclass_fields__) - {"paper", "departures"}
-    arguments = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
-    config = parse(["--algo", algo, "--updates-per-step", "2", *arguments])
-    assert {name: str(getattr(config, name)) for name in flags} == {**flags, "penalties": "('think_format',)"}
-    row = parse(["--algo", algo])
-    assert row.row == ALGORITHMS[algo]
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_of_a_row_has_a_flag_that_wins(tmp_path, algo, cell):
+    assert set(CELLS) == set(ALGORITHMS[algo].__dataclass_fields__) - {"paper", "departures", "notes"}
+    (tmp_path / "mine.py").write_text("def fn(mask): return mask.float()\n")
+    value, *needed = CELLS[cell]
+    if ALGORITHMS[algo].advantage == "mean_normalized" and cell in ("penalties", "kl_in"):
+        needed += ["--advantage", "centered"]  # which mean_normalized refuses
+    config = parse(["--algo", algo, "--updates-per-step", "2", f"--{cell.replace('_', '-')}", value, *needed])
+    expected = f"('{value}',)" if cell == "penalties" else value
+    assert str(getattr(config, cell)) == str(getattr(config.row, cell)) == expected
+    assert parse(["--algo", algo]).row == ALGORITHMS[algo]
 
 
 def test_loss_constant_is_its_own_option():
@@ -102,11 +94,26 @@ def test_reward_is_that_of_the_data_unless_it_is_given(tmp_path):
         (["--kl-target", "0.1"], "needs a --kl-coef to start from (now 0.0)"),
         (["--advantage", "./nowhere.py:rank"], "there is no file"),
         (["--loss-term", "mine"], "--loss-term takes: a function of your own as ./FILE.py:FUNCTION"),
-        (["--dual-clip", "3", "--surrogate", "cispo"], "--dual-clip 3.0 is for --surrogate clipped"),
+        (
+            ["--dual-clip", "3", "--surrogate", "cispo"],
+            "--dual-clip 3.0 would do nothing: it needs",
+        ),
+        (["--ratio-cap", "9"], "--ratio-cap 9.0 would do nothing: it needs --surrogate cispo"),
+        (
+            ["--algo", "reinforce", "--clip-high", "0.3"],
+            "--clip-high 0.3 would do nothing",
+        ),
+        (["--kl-estimator", "k2"], "--kl-estimator k2 would do nothing: it needs a --kl-coef"),
+        (["--kl-in", "reward"], "--kl-in reward would do nothing: it needs a --kl-coef"),
+        (["--algo", "dapo", "--uniform-groups", "keep"], "--uniform-groups keep with --dynamic-sampling 3"),
+        (["--kl-in", "reward", "--kl-coef", "1", "--truncated", "mask"], "--kl-in reward with --truncated mask"),
         (["--dual-clip", "1.2"], "--dual-clip 1.2 must be more than 1 + --clip-high = 1.2"),
-        (["--surrogate", "geometric", "--ratio", "product"], "--ratio product has no meaning beside it"),
+        (
+            ["--surrogate", "geometric", "--ratio", "product"],
+            "--ratio product would do nothing",
+        ),
         (["--importance", "mask", "--importance-low", "9"], "--importance-low 9 is above --importance-cap 5"),
-        (["--importance-low", "0.5"], "--importance-low 0.5 has no meaning for --importance truncate"),
+        (["--importance-low", "0.5"], "--importance-low 0.5 would do nothing: it needs --importance mask"),
         (["--old-kl-coef", "1"], "which is 0 with one update a step. Raise --updates-per-step"),
         (["--old-kl-target", "0.1"], "needs an --old-kl-coef to start from (now 0.0)"),
         (
@@ -173,6 +180,13 @@ def test_a_choice_that_does_not_exist_is_refused_by_name_with_those_that_do(caps
 def test_the_advantages_former_names_are_still_accepted():
     assert parse(["--advantage", "group_normalised"]).advantage == "group_normalized"
     assert parse(["--advantage", "centred"]).row == ALGORITHMS["dr_grpo"]
+
+
+def test_an_advantage_of_ones_own_may_name_a_verifier(tmp_path):
+    (tmp_path / "gdpo.py").write_text(
+        "def fn(rewards, by_verifier): return rewards - by_verifier['math_answer'].mean()\n"
+    )
+    assert parse(["--advantage", "./gdpo.py:fn"]).advantage == "./gdpo.py:fn"
 
 
 def test_one_response_a_problem_is_fine_where_nothing_is_compared():

@@ -20,6 +20,7 @@ NOT_BY_NAME = {
     "algorithm/curves.py": "tests/test_explain.py: they are what the command shows",
     "logs/rollouts.py": "tests/test_replay.py writes and reads them",
     "flags.py": "tests/test_config.py: the groups are the flags of the commands",
+    "cells.py": "tests/test_config.py: what does not go together is refused",
     "presets.py": "tests/test_config.py: what is left unset is filled from them",
     "resolve.py": "tests/test_config.py: what a config resolves to, and is refused for",
     "inputs.py": "tests/test_config.py and tests/data run it through the command",

@@ -71,7 +71,7 @@ def prompt_mean(mask: Tensor, groups: Tensor) -> Tensor:
     is_mask("mask", mask)
     of_shape("groups", groups, "[B]", mask.shape[:1])
     _, index = groups.unique(return_inverse=True)
-    tokens = torch.zeros(int(index.max()) + 1).index_add(0, index, mask.sum(dim=1).float())
+    tokens = torch.zeros(int(index.max()) + 1, device=mask.device).index_add(0, index, mask.sum(dim=1).float())
     problems = (tokens > 0).sum().clamp(min=1)
     return mask.float() / (problems * tokens[index].clamp(min=1))[:, None]
 

@@ -55,7 +55,7 @@ def credit(
 
     Raises: ValueError where shapes do not agree.
     """
-    of_shape("mask", batch.mask, "[P * G, T]", (total.numel(), batch.mask.shape[1]))
+    same_shape("[P, G]", total=total, lengths=lengths(groups))
     if row.kl_in == "reward":
         kl = response_kl(batch.old_logprobs, batch.ref_logprobs, batch.mask)
         total = total - row.kl_coef * kl.reshape(total.shape)
@@ -76,4 +76,5 @@ def creditable(total: Tensor, truncated: Tensor, row: Algorithm) -> Tensor:
 
 def spread(advantages: Tensor, mask: Tensor) -> Tensor:
     """Advantages of responses [P, G] over their tokens: [B, T], 0 outside the mask [B, T]."""
+    of_shape("mask", mask, "[P * G, T]", (advantages.numel(), mask.shape[1]))
     return advantages.flatten()[:, None] * mask

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from grpo.algorithm.advantages import AdvantageInputs
+from grpo.algorithm.importance import TOKEN_CAP, limits
 from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.kl import KL_ESTIMATORS
 from grpo.algorithm.ratios import RATIOS, token_ratio
@@ -44,7 +45,7 @@ def token_weights(row: Algorithm, lengths: Tensor, responses: int, correct: int,
     """
     rewards = (torch.arange(responses) < correct).double().repeat(len(lengths), 1)  # [P, G]
     mask = (torch.arange(int(lengths.max())) < lengths[:, None]).repeat_interleave(responses, dim=0)  # [P * G, T]
-    groups = torch.arange(len(lengths)).repeat_interleave(responses)
+    groups = torch.zeros(len(mask), dtype=torch.int64)  # of one problem: lengths differ within it
     weights = load_aggregation(row.aggregation, constant)(mask, groups)[:, 0].view_as(rewards)
     each = lengths[:, None].expand_as(rewards).double()
     cut = torch.zeros_like(rewards, dtype=torch.bool)
@@ -142,6 +143,19 @@ def clip_sentence(name: str, row: Algorithm) -> str:
     if first in (0, len(ratios) - 1):
         size = "grows with the ratio" if first else f"is {most:.3g} at any ratio"
     return f"under {name} no token ever loses its pull, which {size} where the advantage is 1"
+
+
+def importance_sentence(name: str, row: Algorithm) -> str:
+    if row.importance == "none" or row.importance_cap == 0:
+        return f"under {name} nothing corrects for a sampler whose log-probabilities are not the trainer's"
+    low, high = limits(row)
+    done = {
+        "truncate": f"counts at most {high:g} times",
+        "mask": f"counts as often, and not at all below {low:g} or above {high:g}",
+        "sequence_mask": f"counts at most {TOKEN_CAP:g} times, and not at all where its response's geometric mean is "
+        f"outside {low:g} to {high:g}",
+    }[row.importance]
+    return f"under {name} a token that the trainer finds w times as likely as the sampler did {done}"
 
 
 def edges(ratios: Tensor, gone: Tensor) -> list[str]:

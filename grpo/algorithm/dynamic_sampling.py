@@ -1,8 +1,9 @@
 """Groups that teach nothing, and what a row does about them: DAPO's dynamic sampling (arXiv 2503.14476, section 3.2).
 
-A group is informative where its responses are neither all correct nor all wrong: where the first verifier, which says
-what is correct, does not give all of them the same (DAPO, eq. 8 and 11; verl `filter_groups.metric: acc`). Penalties of
-the row and rewards for a format do not count: an all-wrong group teaches nothing, however long one of its answers is.
+A group is informative where its responses are neither all correct nor all incorrect: where the first verifier, which
+says what is correct, does not give all of them the same (DAPO, eq. 8 and 11; verl `filter_groups.metric: acc`). Neither
+penalties of the row nor rewards for a format count: a group without a correct answer teaches nothing, however long one
+of its answers is.
 
     pool = [scored]                                     # groups, their rewards, the totals [P, G]
     while not enough(pool, wanted): pool.append(...)    # further problems, generated and verified
@@ -23,7 +24,7 @@ from torch import Tensor
 from grpo.algorithm.advantages import equal_rewards
 from grpo.algorithm.credit import creditable
 from grpo.algorithm.table import Algorithm
-from grpo.outcomes import truncated
+from grpo.outcomes import first_of, truncated
 from grpo.records import Group, Rewards
 
 
@@ -45,8 +46,16 @@ def score(groups: list[Group], rewards: Rewards, row: Algorithm) -> Scored:
     With                           (0, 0, 0)              (0, -0.5, 0): total (0, -0.5, 0), not informative.
     """
     cut = truncated(groups)
-    first = next(iter(rewards.by_verifier.values())).nan_to_num(0.0)
-    return Scored(groups, rewards, creditable(rewards.total, cut, row), ~equal_rewards(creditable(first, cut, row)))
+    told = informative(first_of(rewards.by_verifier), cut, row)
+    return Scored(groups, rewards, creditable(rewards.total, cut, row), told)
+
+
+def informative(first: Tensor, truncated: Tensor, row: Algorithm) -> Tensor:
+    """[P] bool: groups in which the first verifier's rewards [P, G], credited as the row says, are not all equal.
+
+    For rewards of 0 and 1: neither all correct nor all wrong.
+    """
+    return ~equal_rewards(creditable(first, truncated, row))
 
 
 def enough(pool: Sequence[Scored], wanted: int) -> bool:
@@ -77,9 +86,10 @@ def select(pool: Sequence[Scored], wanted: int) -> Scored:
 
 
 def dropped(informative: Tensor, row: Algorithm) -> Tensor:
-    """[P] bool: groups whose tokens the loss leaves out, and with them the denominators of the aggregation.
+    """[P] bool: groups whose tokens the loss leaves out.
 
-    They are those that dynamic sampling could not replace, and all that teach nothing where the row says `drop`.
+    They are those that dynamic sampling could not replace, and all that teach nothing where the row says `drop`. They
+    leave the divisors of `token_mean` and `prompt_mean` as well; under the other aggregations they stay in B.
     """
     drops = bool(row.dynamic_sampling) or row.uniform_groups == "drop"
     return ~informative & drops

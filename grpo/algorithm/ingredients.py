@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
@@ -36,7 +37,14 @@ def load_advantage(spec: str) -> Advantage:
     wanted = _wanted("advantage", spec, function, known)
 
     def advantage(inputs: AdvantageInputs) -> Tensor:
-        found = function(inputs.rewards, **{parameter: getattr(inputs, name) for parameter, name in wanted.items()})
+        asked = {parameter: getattr(inputs, name) for parameter, name in wanted.items()}
+        try:
+            found = function(inputs.rewards, **asked)
+        except KeyError as error:
+            if "by_verifier" not in asked or error.args[0] in inputs.by_verifier:
+                raise
+            known = ", ".join(inputs.by_verifier) or "none"
+            raise UserError(f"--advantage {spec}: there is no {error}. by_verifier holds: {known}.") from error
         return _checked("advantage", spec, found, "[P, G]", inputs.rewards)
 
     if spec not in ADVANTAGES and spec not in FORMER_NAMES:
@@ -113,11 +121,20 @@ EXAMPLE = AdvantageInputs(
 """On which a user's advantage function is tried."""
 
 
+def one_response() -> AdvantageInputs:
+    """A group of one response, rewarded by 1: every comparison within a group gives it 0."""
+    one = AdvantageInputs.of_rewards(torch.ones(1, 1))
+    return replace(one, by_verifier=_EveryVerifier(example=one.rewards))
+
+
 def _checked(flag: str, spec: str, output: Any, dimensions: str, like: Tensor) -> Tensor:
     try:
-        return of_shape("what it returns", output, dimensions, like.shape)
+        of_shape("what it returns", output, dimensions, like.shape)
     except ValueError as error:
         raise UserError(f"--{flag} {spec}: {error}.") from error
+    if not output.is_floating_point():
+        raise UserError(f"--{flag} {spec}: what it returns must be of a float type, not {output.dtype}.")
+    return output
 
 
 def _try(flag: str, spec: str, function: Callable, *example: Any) -> None:

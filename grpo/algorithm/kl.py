@@ -20,7 +20,7 @@ that of the following, which tests/algorithm/test_kl_of_sequences.py enumerates.
   longer the KL, though still nothing where policy and reference agree. At large B `token_mean` comes to what `constant`
   is with C = E|o|, and k1's pull to longer responses falls as 1/B.
 - Price: the policy gradient of D/|o| with D held fixed, less a baseline over the same |o|; a long response pays less.
-- In the reward, advantages raw and leave_one_out give what the table says, centred (G - 1)/G of it. Over the group's
+- In the reward, advantages raw and leave_one_out give what the table says, centered (G - 1)/G of it. Over the group's
   standard deviation it is no KL: only its size beside the spread of the other rewards counts.
 """
 

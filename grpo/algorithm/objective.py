@@ -17,6 +17,7 @@ from grpo.algorithm.losses import TokenLoss, policy_token_loss
 from grpo.algorithm.table import Algorithm
 from grpo.algorithm.token_inputs import TokenInputs
 from grpo.records import Batch
+from grpo.shapes import same_shape
 
 LossTerm = Callable[[Tensor, Batch], Tensor]
 """A user's own: (log-probabilities [B, T], the micro-batch) -> [B, T], added to every token's loss."""
@@ -46,6 +47,7 @@ class Objective:
 
     def __call__(self, micro_batch: Batch, logprobs: Tensor, entropy: Tensor) -> Measured:
         """The weighted sum of token losses, and what was measured over the response tokens."""
+        same_shape("[B, T]", logprobs=logprobs, token_weights=micro_batch.token_weights, entropy=entropy)
         if micro_batch.old_logprobs is None:  # the policy that samples is the one that is trained: a ratio of 1
             micro_batch = replace(micro_batch, old_logprobs=logprobs.detach())
         token = self.token_loss(micro_batch, logprobs, entropy)

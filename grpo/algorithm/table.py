@@ -62,13 +62,15 @@ class Algorithm:
     """Upper limit of it; None: importance.LIMITS has it; 0: no correction."""
     paper: str = ""
     """Where the row comes from."""
-    departures: str = ""
-    """What it does otherwise."""
+    departures: tuple[str, ...] = ()
+    """What it does otherwise, one point each."""
+    notes: tuple[str, ...] = ()
+    """What is as in the paper, though it may not look so."""
 
 
 EVERYWHERE = (
-    "the importance weight (at most 2), which no paper here but CISPO's, ScaleRL's and Dr. GRPO's later code has; "
-    "truncated responses score at most 0 unless the row says otherwise"
+    "the importance weight for what the sampler computes otherwise than the trainer: peers have it on by default, and "
+    "of the papers only ScaleRL, as part of its ratio"
 )
 """Departures of every row, said once."""
 
@@ -78,7 +80,10 @@ ALGORITHMS: dict[str, Algorithm] = {
         aggregation="token_mean",
         surrogate="naive",
         paper="Williams 1992; CS336 lecture 17, `naive` on raw rewards",
-        departures="a mean over tokens, as the lecture's `.mean()`, where REINFORCE sums over the response",
+        departures=(
+            "a mean over tokens, as the lecture's `.mean()`, where REINFORCE sums over the response",
+            "truncated responses score at most 0",
+        ),
     ),
     "max_reward": Algorithm(
         advantage="max_only",
@@ -86,30 +91,39 @@ ALGORITHMS: dict[str, Algorithm] = {
         clip_low=0.01,
         clip_high=0.01,
         paper="CS336 lecture 17, `max_rewards`, clip range 0.01",
-        departures="the ratio is exp of the difference; the lecture's code divides log-probabilities, which turns the "
-        "gradient's sign",
+        departures=(
+            "the ratio is exp of the difference: the lecture's code divides log-probabilities, which turns "
+            "the sign of the gradient",
+        ),
     ),
     "rloo": Algorithm(
         advantage="leave_one_out",
         aggregation="constant",
         surrogate="unclipped",
         paper="Back to Basics (arXiv 2402.14740), eq. 8",
-        departures="the sum over tokens is divided by C (under AdamW with a clipped norm not the same as a smaller "
-        "learning rate); KL 0 (paper: 0.03 in the reward, --kl-in reward --kl-coef 0.03); with several updates the "
-        "ratio is the token's, unclipped, where the paper's is the response's",
+        departures=(
+            "the sum over tokens is divided by C, which under AdamW with a clipped norm is not the same as a "
+            "smaller learning rate",
+            "KL 0, where the paper has 0.03 and TRL 0.05 in the reward: `--kl-in reward --kl-coef 0.03`",
+            "with several updates the ratio is that of a token, unclipped, where the paper has that of the response",
+        ),
     ),
     "grpo": Algorithm(
         advantage="group_normalized",
         aggregation="sequence_mean",
         kl_coef=0.04,
         paper="DeepSeekMath (arXiv 2402.03300), section 4.1, eq. 3 and 4",
-        departures="std with ddof 1 and eps 1e-4, as TRL: the paper names neither",
+        departures=("std with ddof 1 and eps 1e-4, and a clip range of 0.2, all as TRL: the paper names none of them",),
     ),
     "dr_grpo": Algorithm(
         advantage="centered",
         aggregation="constant",
         paper="Understanding R1-Zero-Like Training (arXiv 2503.20783), section 3.2: no std *and* a constant",
-        departures="C is the generation budget (--loss-constant), as in the release",
+        departures=(
+            "the sum over tokens is divided by B and C, as in the authors' release: the paper's equation has "
+            "no divisor",
+        ),
+        notes=("C is the generation budget, `--loss-constant`",),
     ),
     "dapo": Algorithm(
         advantage="group_normalized",
@@ -122,10 +136,16 @@ ALGORITHMS: dict[str, Algorithm] = {
         uniform_groups="drop",
         dynamic_sampling=3,
         paper="DAPO (arXiv 2503.14476), sections 3.1 to 3.4, eq. 8 to 13",
-        departures="dynamic sampling is bounded: groups that could not be replaced are dropped from the loss; divides "
-        "by the tokens of the optimizer batch, as its code, where eq. 8 divides by the group's (--aggregation "
-        "prompt_mean); the penalty's buffer is a fifth of the budget, as 4,096 of 20,480; rewards of 0 and 1 with "
-        "half the penalty are the paper's of -1 and 1 with the whole, up to the std's eps",
+        departures=(
+            "dynamic sampling is bounded: groups that it could not replace are dropped from the loss",
+            "divides by the tokens of the optimizer batch, as its code, where eq. 8 divides by those of the "
+            "group: `--aggregation prompt_mean`",
+        ),
+        notes=(
+            "rewards are 0 and 1, where the paper has -1 and 1, and the penalty counts half: but for the eps "
+            "of the std this is the same",
+            "the penalty's buffer is a fifth of the budget, as 4,096 of 20,480",
+        ),
     ),
     "gspo": Algorithm(
         advantage="group_normalized",
@@ -134,7 +154,10 @@ ALGORITHMS: dict[str, Algorithm] = {
         clip_low=3e-4,
         clip_high=4e-4,
         paper="GSPO (arXiv 2507.18071), eq. 5 and 7; clip range of section 5.1",
-        departures="KL 0, as in the authors' release",
+        departures=(
+            "importance weights are those of tokens, which act on the response's one surrogate through their mean",
+        ),
+        notes=("KL 0, as the authors say in their code's discussion",),
     ),
     "luspo": Algorithm(
         advantage="group_normalized",
@@ -143,7 +166,10 @@ ALGORITHMS: dict[str, Algorithm] = {
         clip_low=2e-3,
         clip_high=2.5e-3,
         paper="LUSPO (arXiv 2602.05261), eq. 7: GSPO times the response's length; clip range of section 5.1",
-        departures="divided by the constant C, so that the loss is 1/C of the paper's",
+        departures=(
+            "divided by the constant C, so that the loss is 1/C of the paper's",
+            "importance weights are those of tokens, which act on the response's one surrogate through their mean",
+        ),
     ),
     "gmpo": Algorithm(
         advantage="group_normalized",
@@ -152,14 +178,14 @@ ALGORITHMS: dict[str, Algorithm] = {
         clip_low=0.4,
         clip_high=0.4,
         paper="GMPO (arXiv 2507.20673): the geometric mean of clipped token ratios, clip range (e^-0.4, e^0.4)",
-        departures="the importance weight multiplies each token afterwards, outside the geometric mean",
+        departures=("the importance weight multiplies each token afterwards, outside the geometric mean",),
     ),
     "sapo": Algorithm(
         advantage="group_normalized",
         aggregation="sequence_mean",
         surrogate="soft_gate",
         paper="SAPO (arXiv 2511.20347): a soft gate instead of a clip, temperatures 1.0 and 1.05",
-        departures="none in the formula; the loss's value, 2A/temperature at a ratio of 1, means nothing by itself",
+        notes=("the value of the loss, 2A/temperature at a ratio of 1, means nothing by itself",),
     ),
     "cispo": Algorithm(
         advantage="group_normalized",
@@ -167,8 +193,11 @@ ALGORITHMS: dict[str, Algorithm] = {
         surrogate="cispo",
         ratio_cap=5.0,
         paper="MiniMax-M1 (arXiv 2506.13585), eq. 4 and 5",
-        departures="cap 5.0, that of ScaleRL's experiments and TRL: the paper gives none; divides by the tokens of the "
-        "batch where eq. 4 divides by the group's; without DAPO's dynamic sampling and penalty, which the paper uses",
+        departures=(
+            "cap 5, that of ScaleRL's experiments and TRL: the paper gives none",
+            "divides by the tokens of the optimizer batch, where eq. 4 divides by those of the group",
+            "without DAPO's dynamic sampling and penalty, which the paper uses",
+        ),
     ),
     "scale_rl": Algorithm(
         advantage="batch_normalized",
@@ -177,23 +206,32 @@ ALGORITHMS: dict[str, Algorithm] = {
         ratio_cap=5.0,
         uniform_groups="drop",
         paper="ScaleRL (arXiv 2510.13786), section 4",
-        departures="the ingredients of the loss alone, without its float32 head, forced interruptions, "
-        "no-positive-resampling and asynchronous pipeline; the paper's ratio has the sampler in its denominator, here "
-        "the old policy times the importance weight; cap 5.0 of the 4, 5 and 8 that it finds alike; the deviation is "
-        "taken with the dropped groups in it",
+        departures=(
+            "the ingredients of the loss alone, without the float32 head, forced interruptions, "
+            "no-positive-resampling and the asynchronous pipeline",
+            "the paper's ratio has the sampler in its denominator: here it is the old policy's times the "
+            "importance weight",
+            "the deviation is taken with the dropped groups in it",
+            "with several updates a step a problem weighs the same in each update in which it has a response",
+        ),
+        notes=("cap 5, of the 4, 5 and 8 that the paper finds alike",),
     ),
     "lite_ppo": Algorithm(
         advantage="batch_scaled",
         aggregation="token_mean",
         paper="Tricks or Traps? (arXiv 2508.08221), takeaway 3: group mean, deviation of the batch's raw rewards",
-        departures="clip range 0.2 and no KL are those of its code: the paper names neither",
+        departures=("clip range 0.2 and no KL, as its code: the paper's text names neither",),
     ),
     "maxrl": Algorithm(
         advantage="mean_normalized",
         aggregation="token_mean",
         paper="Maximum Likelihood RL (arXiv 2602.02710), algorithm 1",
-        departures="no eps beside the mean (authors' code: 1e-6); needs rewards of at least 0, so no penalty and no KL "
-        "in the reward",
+        departures=(
+            "no eps beside the mean (authors' code: 1e-6)",
+            "a mean over tokens and the clip of 0.2, as the authors' code: algorithm 1 sums over the "
+            "response, without a clip",
+        ),
+        notes=("for rewards of at least 0: neither penalties nor a KL in the reward",),
     ),
     "reinforce_pp": Algorithm(
         advantage="batch_normalized",
@@ -201,8 +239,11 @@ ALGORITHMS: dict[str, Algorithm] = {
         kl_coef=1e-3,
         kl_estimator="k2",
         paper="REINFORCE++ (arXiv 2501.03262), the variant with a baseline, eq. 6 to 8",
-        departures="deviation over responses, as eq. 7 reads (OpenRLHF and verl: over tokens); a mean over tokens, as "
-        "the code, where eq. 1 has 1/|o|; the method names no KL weight, here 1e-3",
+        departures=(
+            "the deviation is over responses, as eq. 7 reads (OpenRLHF and verl: over tokens)",
+            "a mean over tokens, as the code, where eq. 1 has 1/|o|",
+            "the weight of the KL is 1e-3, which the text of the variant does not give",
+        ),
     ),
 }
 

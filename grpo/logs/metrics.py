@@ -36,7 +36,7 @@ METRICS: dict[str, str] = {
     "length/truncated": "share of responses cut at --max-response-tokens",
     "group/uniform": "share of groups whose rewards are all equal: nobody is better, so nothing is learnt",
     "group/refills": "times that dynamic sampling drew anew in the step",
-    "group/dropped": "share of groups left out of the loss: all correct or all wrong, and the row drops such groups",
+    "group/dropped": "share of groups that the row leaves out of the loss, all correct or all incorrect",
     "policy/loss": "value of the loss; about 0 with one update a step (the ratio is 1), though its gradient is not",
     "policy/surrogate": "weighted advantage times log-probability: a value that moves where the loss does not",
     "policy/kl": "k3 estimate of the KL to the frozen reference, nats a token; null where none is kept (--log-kl)",
@@ -59,21 +59,21 @@ METRICS: dict[str, str] = {
     "time/sync": "seconds handing the weights over and proving it",
     "time/step": "seconds of the whole step, evaluation and saving excluded",
     "tokens_per_second": "response tokens generated in the step, dropped ones included, over time/step",
-    "tokens": "response tokens that the step trains on",
-    "tokens_dropped": "response tokens of groups that dynamic sampling drew and dropped in the step",
+    "tokens": "response tokens of the step's groups, those that the loss leaves out included",
+    "tokens_dropped": "response tokens of groups that dynamic sampling drew and replaced in the step",
     "tokens_total": "response tokens generated since the run began: the axis on which runs spend alike",
     "memory/host_gib": "peak memory of this process, GiB",
     "memory/device_gib": "peak memory of the trainer on the GPU, GiB; absent on a CPU",
-    "eval/accuracy": "share of held-out responses that are right at --eval-temperature; a truncated one is wrong",
+    "eval/accuracy": "share of held-out responses that are correct at --eval-temperature; a truncated one is not",
     "eval/accuracy_low": "lower end of its 95% interval, by a bootstrap over problems",
     "eval/accuracy_high": "upper end of it",
-    "eval/pass@k": "chance that one of k = --eval-responses responses is right; absent where k is 1",
-    "eval/maj@k": "share of held-out problems whose most frequent answer is right; absent where k is 1",
+    "eval/pass@k": "chance that one of k = --eval-responses responses is correct; absent where k is 1",
+    "eval/maj@k": "share of held-out problems whose most frequent answer is correct; absent where k is 1",
     "eval/length": "mean response length on the held-out problems",
-    "eval/length_correct": "mean length of the right responses to them",
+    "eval/length_correct": "mean length of the correct responses to them",
     "eval/length_incorrect": "mean length of all others",
     "eval/truncated": "share of held-out responses cut at the limit",
-    "eval/failures": "held-out responses on which the first verifier raised or timed out; they count as wrong",
+    "eval/failures": "held-out responses on which the first verifier raised or timed out; they count as incorrect",
 }
 """Every key of metrics.jsonl and wandb, in one sentence each; the README's table is this one."""
 
@@ -123,7 +123,8 @@ def step_metrics(
 
 def update_metrics(updates: Sequence[dict[str, float]]) -> Metrics:
     """`policy/...`: means over a step's updates; the learning rate and the KL to the old policy are the last one's."""
-    means = {f"policy/{name}": fmean(update[name] for update in updates) for name in updates[0]}
+    measured = {name: [update[name] for update in updates if update[name] is not None] for name in updates[0]}
+    means = {f"policy/{name}": fmean(values) if values else None for name, values in measured.items()}
     last = {f"policy/{name}": updates[-1][name] for name in ("learning_rate", "old_kl")}
     return {"policy/kl": None, **means, **last}
 

@@ -1,7 +1,7 @@
 """Save, find, resume. A checkpoint is a Hugging Face folder with the trainer's state beside the model.
 
 A resumed run continues bit for bit: draws, seeds and shuffles are pure functions of the step, so the weights, the
-optimizer and the schedule are all the state there is. Folders appear whole or not at all.
+optimizer, the schedule and the weights of the KL are all the state there is. Folders appear whole or not at all.
 """
 
 from __future__ import annotations

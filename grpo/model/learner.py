@@ -68,7 +68,7 @@ class Learner:
         """What the objective is computed from, with its graph: here the module's output on the micro-batch's inputs."""
         return (self.model(micro_batch.inputs),)
 
-    def update(self, batch: Batch, objective: Objective) -> dict[str, float]:
+    def update(self, batch: Batch, objective: Objective) -> dict[str, float | None]:
         """One optimizer step on a whole optimizer batch. Returns what was measured, the gradient norm before clipping,
         and the learning rate. Raises: FloatingPointError for a gradient that is not finite; the weights stay."""
         measured = self.backward(batch, objective)
@@ -84,11 +84,11 @@ class Learner:
         self.schedule.step()
         return {**measured, "grad_norm": grad_norm.item(), "learning_rate": learning_rate}
 
-    def backward(self, batch: Batch, objective: Objective) -> dict[str, float]:
+    def backward(self, batch: Batch, objective: Objective) -> dict[str, float | None]:
         """Add a whole optimizer batch's gradient to the parameters', accumulated over micro-batches.
 
         An objective's contributions add up, so the gradient is that of the whole batch, however it is cut. Returns the
-        objective's sums, and its means over the whole batch.
+        objective's sums, and its means over the whole batch; None where there is nothing to average.
         """
         sums: dict[str, float] = {}
         means: dict[str, float] = {}
@@ -103,7 +103,7 @@ class Learner:
                 for name in names:
                     totals[name] = totals.get(name, 0.0) + values.pop(0)
             count += values.pop(0)
-        return sums | {name: value / max(1.0, count) for name, value in means.items()}
+        return sums | {name: value / count if count else None for name, value in means.items()}
 
 
 def on_device(batch: Batch, max_tokens: int, device: torch.device) -> Iterator[tuple[Batch, Tensor]]:

@@ -5,9 +5,9 @@ r"""Try verifiers without a model: `python -m grpo.verifiers --reward SPEC... --
 get 1.0 from every verifier, and a perturbed one, `\boxed{3}`, should get 0. Exit status 1 where a gold answer does not
 get 1.0.
 
-`--labelled` takes rows with a response and whether it is right, such as
-{"response": "so \\boxed{2}", "answer": "2", "label": true, "track": "boxed"}, and prints accuracy, the share of wrong
-responses that pass and of right ones that fail with examples, failures and speed. A response passes at 0.5 or more.
+`--labelled` takes rows with a response and whether it is correct, such as
+{"response": "so \\boxed{2}", "answer": "2", "label": true, "track": "boxed"}, and prints accuracy, the share of
+incorrect responses that pass and of correct ones that fail with examples, failures and speed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from grpo.errors import UserError
+from grpo.outcomes import is_correct
 from grpo.problems.rows import check_data_dir
 from grpo.records import Group, Problem, Rollout
 from grpo.verifiers.cases import Row, gold_cases, read_labelled, read_problems
 from grpo.verifiers.verify import Outcome, Verifiers, check_specs
 
-PASS = 0.5
 ANSWER = "ANSWER"
 
 
@@ -113,7 +113,17 @@ def check_labelled(verifiers: Verifiers, options: Options, console: Console) -> 
     found = tried(verifiers, rows, [row["response"] for row in rows])
     elapsed = time.perf_counter() - started
 
-    headings = "verifier", "track", "responses", "accuracy", "wrong pass", "right fail", "none", "errors", "time-outs"
+    headings = (
+        "verifier",
+        "track",
+        "responses",
+        "accuracy",
+        "incorrect pass",
+        "correct fail",
+        "none",
+        "errors",
+        "time-outs",
+    )
     table = Table(*headings, title=str(options.labelled))
     for name, cases in found.items():
         tracks = list(dict.fromkeys(str(row.get("track", "all")) for row, _, _ in cases))
@@ -127,15 +137,16 @@ def check_labelled(verifiers: Verifiers, options: Options, console: Console) -> 
     console.print(f"{calls} in {elapsed:.2f} s with {options.workers} workers: {calls / elapsed:,.0f} a second")
     for name, cases in found.items():
         decided = [case for case in cases if case.outcome.reward is not None]
-        passed = [case for case in decided if case.outcome.reward >= PASS and not case.row["label"]]
-        failed = [case for case in decided if case.outcome.reward < PASS and case.row["label"]]
-        show_examples(f"{name}: a wrong response gets", passed, options, console)
-        show_examples(f"{name}: a right response gets", failed, options, console)
+        passed = [case for case in decided if is_correct(case.outcome.reward) and not case.row["label"]]
+        failed = [case for case in decided if not is_correct(case.outcome.reward) and case.row["label"]]
+        show_examples(f"{name}: an incorrect response gets", passed, options, console)
+        show_examples(f"{name}: a correct response gets", failed, options, console)
 
 
 def counted(cases: Sequence[Tried]) -> list[str]:
     """The cells of a row of the labelled table, from `responses` on; None is left out of the accuracy."""
-    decided = [(bool(row["label"]), outcome.reward >= PASS) for row, _, outcome in cases if outcome.reward is not None]
+    spoken = [(row, outcome.reward) for row, _, outcome in cases if outcome.reward is not None]
+    decided = [(bool(row["label"]), is_correct(reward)) for row, reward in spoken]
     passes = [passed for label, passed in decided if not label]
     fails = [not passed for label, passed in decided if label]
     failures = [outcome.failure for _, _, outcome in cases]

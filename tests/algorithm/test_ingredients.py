@@ -81,7 +81,7 @@ def test_an_advantage_function_asks_by_name(tmp_path, monkeypatch):
 def test_an_aggregation_gets_the_constant_second_and_the_groups_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "adds.py").write_text(
-        "def old(m, c): return m * c\ndef by_name(mask, groups): return mask * (groups + 1)[:, None]\n"
+        "def old(m, c): return m * c\ndef by_name(mask, groups): return mask * (groups + 1.0)[:, None]\n"
     )
     assert load_aggregation("./adds.py:old", 3.0)(MASK, GROUPS).tolist() == [[3, 3, 0], [3, 0, 0]]
     assert load_aggregation("./adds.py:by_name", 3.0)(MASK, GROUPS).tolist() == [[1, 1, 0], [2, 0, 0]]

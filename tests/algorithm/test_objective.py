@@ -44,7 +44,7 @@ ELSEWHERE = {
     "penalties": "the verifiers", "dynamic_sampling": "the draws", "uniform_groups": "the mask",
     "ratio_cap": "cispo, below", "dual_clip": "below",
     "gate_positive": "soft_gate, below", "gate_negative": "soft_gate, below",
-    "importance_low": "mask, below", "paper": "words", "departures": "words",
+    "importance_low": "mask, below", "paper": "words", "departures": "words", "notes": "words",
 }  # fmt: skip
 
 
