@@ -23,7 +23,7 @@ from grpo.model.batching import collate, optimizer_batches
 from grpo.model.checkpoint import save_checkpoint, save_model
 from grpo.outcomes import correct
 from grpo.problems.draw import draw, draw_anew
-from grpo.records import Batch, Problem
+from grpo.records import Batch, Group, Problem, Rewards
 from grpo.resolve import parse
 from grpo.setup import Parts, make_parts
 
@@ -67,17 +67,19 @@ def train(config: Config, parts: Parts) -> None:
         save_step(config, parts, step, groups, rewards)
 
         with watch("update"):
-            # 3. Credit: better than its group? [P, G] -> [B, T].     [1, 0] -> [.5 .5 .5], [-.5 -.5 0]
+            # Groups -> a batch of B rows, shifted once.              prompt ab, response cd -> inputs abc, targets bcd
             left_out = dropped(informative, row)
             batch = collate(groups, pad_id, mask_truncated=row.truncated == "mask", dropped=left_out)
             batch = with_logprobs(batch, config, parts)
+            # 3. Credit: better than its group? [P, G] -> [B, T].     [1, 0] -> [. .5 .5], [. -.5 .]
             credited = credit(batch, groups, total, parts.advantage, row, rewards.by_verifier)
             batch = replace(batch, advantages=credited.of_tokens)
-            # 4. Update: clipped, on optimizer batches of equal size; the aggregation makes one number of token losses.
-            passes = (config.updates_per_step, config.epochs_per_step)
-            cut = optimizer_batches(batch, *passes, parts.aggregation, step_seed(config, step))
-            objective = Objective(row, parts.loss_term)
-            updates = [policy.update(optimizer_batch, objective) for optimizer_batch in cut]
+            # 4. Update: clipped. [B, T] -> one number each.          1,024 responses -> 8 optimizer batches of 128
+            objective, times = Objective(row, parts.loss_term), (config.updates_per_step, config.epochs_per_step)
+            updates = [
+                policy.update(optimizer_batch, objective)
+                for optimizer_batch in optimizer_batches(batch, *times, parts.aggregation, step_seed(config, step))
+            ]
         # 5. Sync: the next responses come from the new weights, and that is proved.
         with watch("sync"):
             engine.sync(policy)
@@ -117,7 +119,7 @@ def step_seed(config: Config, step: int, attempt: int = 0) -> int:
     return config.seed * 1_000_003 + step + 500_000_003 * attempt
 
 
-def save_step(config: Config, parts: Parts, step: int, groups, rewards) -> None:
+def save_step(config: Config, parts: Parts, step: int, groups: list[Group], rewards: Rewards) -> None:
     """With --save-rollouts: the step's rollouts as a file, before the policy that sampled them is updated."""
     if config.save_rollouts:
         batch = collate(groups, parts.tokenizer.pad_token_id)  # nothing masked, whatever --truncated says

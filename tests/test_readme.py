@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import subprocess
+import sys
 from collections import Counter
 from dataclasses import fields
 
@@ -35,6 +36,7 @@ CHECKOUT = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="files are li
 def script(name):
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -176,6 +178,21 @@ def test_headings_are_spelled_as_github_spells_them():
 
 def test_the_main_readme_is_short():
     assert README.count("\n") <= 230
+
+
+MISTAKES = script("mutation_run").MISTAKES
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_every_mistake_of_the_mutation_run_can_still_be_made(mistake):
+    """Its text is in its file exactly once, and the other text compiles; the run itself takes minutes each."""
+    text = (ROOT / "grpo" / mistake.file).read_text()
+    assert text.count(mistake.right) == 1
+    compile(text.replace(mistake.right, mistake.wrong), mistake.file, "exec")
+
+
+def test_the_page_counts_the_mistakes():
+    assert f"puts {len(MISTAKES)} classic mistakes" in PAGES["scripts/README.md"]
 
 
 def test_tracked_files_name_no_machine():

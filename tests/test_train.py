@@ -303,16 +303,16 @@ def test_a_run_of_an_earlier_version_is_resumed_without_a_word(tmp_path, capsys)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weight", [1.0, 10.0])
+@pytest.mark.parametrize("weight", [0.3, 10.0])
 def test_the_kl_settles_at_its_target_from_below_and_from_above(tmp_path, weight):
-    """A run from KL 0; a weight of about 3 keeps 0.02 nats a token here. A step moves it by 2% at most."""
-    flags = ["--engine", "hf", "--eval-problems", "0", "--steps", "150", "--learning-rate", "3e-4"]
+    """A run from KL 0; a weight between 1 and 4 keeps about 0.02 nats a token here. A step moves it by 2% at most."""
+    flags = ["--engine", "hf", "--eval-problems", "0", "--steps", "280", "--learning-rate", "3e-4"]
     flags += ["--max-response-tokens", "40", "--kl-coef", str(weight), "--kl-target", "0.02", "--kl-horizon", "160"]
     found = rows(run(tmp_path, *flags))
-    late = [row["policy/kl"] for row in found[-60:]]
-    assert 0.02 / 1.6 < sum(late) / len(late) < 0.02 * 1.6
+    late = [row["policy/kl"] for row in found[-100:]]
+    assert 0.02 / 1.75 < sum(late) / len(late) < 0.02 * 1.75
     last = found[-1]["policy/kl_coef"]
-    assert last > 1.3 * weight if weight == 1.0 else last < weight / 1.3
+    assert last > 2 * weight if weight == 0.3 else last < weight / 2
 
 
 def test_a_sync_that_does_not_arrive_stops_the_run(tmp_path, capsys, monkeypatch):

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from grpo.engines.protocol import OnResponse
+from grpo.model.head import float32_head
 from grpo.model.policy import Policy
 from grpo.records import Group, Problem, Rollout
 
@@ -92,7 +93,7 @@ class HFEngine:
             pad_token_id=pad,
             stop_strings=self.stop or None,
         )
-        with self._autocast():
+        with self._autocast(), float32_head(self.policy.model):
             sequences = self.policy.model.generate(
                 ids.to(self.policy.device),
                 attention_mask=attention.to(self.policy.device),
@@ -117,7 +118,7 @@ class HFEngine:
         return Rollout(tuple(kept), tuple(logprobs[: len(kept)]), text, truncated=not ended and len(kept) >= max_tokens)
 
     def _forward(self, **inputs):
-        with self._autocast():
+        with self._autocast(), float32_head(self.policy.model):
             return self.policy.model(**inputs)
 
     def _autocast(self):

@@ -79,6 +79,7 @@ class VLLMEngine:
         if self.on_cuda:
             placed = {
                 "dtype": "bfloat16",
+                "hf_overrides": {"head_dtype": "float32"},  # as the trainer's (model/head.py); ModelConfig.head_dtype
                 "gpu_memory_utilization": memory_fraction,
                 "enable_sleep_mode": self.sleeps,
             }

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from grpo.model.head import float32_logits
 from grpo.shapes import is_mask, same_shape
 
 MAX_CHUNK_ELEMENTS = 2**25
@@ -62,7 +63,7 @@ def _head_logprobs(
     head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, softcap: float | None, train_entropy: bool
 ) -> tuple[Tensor, Tensor]:
     """[N, H], [N] -> log-probabilities [N], entropies [N]."""
-    logits = head(hidden).float()
+    logits = float32_logits(head, hidden)
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
     logits = logits / temperature
