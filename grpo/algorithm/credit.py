@@ -55,7 +55,7 @@ def credit(
 
     Raises: ValueError where shapes do not agree.
     """
-    same_shape("[P, G]", total=total, lengths=lengths(groups))
+    of_shape("mask", batch.mask, "[P * G, T]", (total.numel(), batch.mask.shape[1]))
     if row.kl_in == "reward":
         kl = response_kl(batch.old_logprobs, batch.ref_logprobs, batch.mask)
         total = total - row.kl_coef * kl.reshape(total.shape)
