@@ -1,6 +1,6 @@
 """Train every row of the algorithm table on a task over several seeds, and print what each has learnt as Markdown.
 
-    python scripts/learning_table.py --data sorting                    # 27 runs; about 25 minutes on two cores
+    python scripts/learning_table.py --data sorting                    # 45 runs; about 45 minutes on two cores
     python scripts/learning_table.py --data arithmetic --rows grpo dr_grpo --seeds 0 1 2 3 4
 
 A run that is already there is not repeated, so an interrupted table goes on where it stopped; one that was made with

@@ -1,6 +1,7 @@
 """Shared fixtures: small random models as Hugging Face folders, engines on them, and where the shared data lies."""
 
 import os
+import signal
 from pathlib import Path
 
 import grpo  # noqa: F401  # isort: skip  (sets OMP_WAIT_POLICY, which must stand before torch is imported)
@@ -16,6 +17,8 @@ from grpo.records import Batch, Problem
 from grpo.verifiers.verify import Verifiers
 
 os.environ.setdefault("WANDB_MODE", "offline")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a script, which ignores Ctrl-C ...
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ... and would hand that on to every process of the tests
 # No deadline: the machine may be busy. Continuous integration draws the same examples every time, people new ones.
 hypothesis.settings.register_profile("any", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)

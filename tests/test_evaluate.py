@@ -14,6 +14,7 @@ from synthetic_evaluations import TINY, named
 
 from grpo.errors import UserError
 from grpo.evaluate import locked, main
+from grpo.evaluation.options import Options, resolve
 from grpo.evaluation.results import read_results, write_results
 
 
@@ -38,8 +39,6 @@ def inside_an_empty_folder(tmp_path, monkeypatch):
         (["--memory-fraction", "2"], "--memory-fraction 2.0 is a share"),
         (["--k", "9"], "--k 9: with 8 responses a problem, k is from 1 to 8"),
         (["--max-response-tokens", "5000"], "more than the 512 positions"),
-        (["--engine", "sglang"], "--engine takes: auto, vllm, hf"),
-        (["--engine", "hf", "--device", "gpu"], "--device takes: auto, cpu, cuda"),
         (["--out", TINY + "/config.json"], "config.json is a file. Give a folder"),
         (["--results"], "--results is given without a value"),
         (["--model"], "--model is given without a value"),
@@ -54,6 +53,15 @@ def test_what_is_refused_before_a_model_is_loaded(capsys, monkeypatch, flags, me
     assert main(flags) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in " ".join(error.split())
+
+
+@pytest.mark.parametrize("flag,value", [("engine", "sglang"), ("device", "gpu")])
+def test_a_choice_that_does_not_exist_is_refused_by_the_command_line_and_by_the_check(capsys, flag, value):
+    with pytest.raises(SystemExit) as stop:
+        main([f"--{flag}", value])
+    assert stop.value.code == 2 and f"invalid choice '{value}'" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(UserError, match=f"--{flag} takes: auto, "):
+        resolve(Options(**{flag: value}))
 
 
 def test_two_commands_do_not_share_a_folder(tmp_path):

@@ -1,10 +1,12 @@
 """The probe passes clean syncs and catches every fault that is known to be silent."""
 
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
-from conftest import END, OTHER_END, PAD, VOCABULARY, make_model, make_policy
+from conftest import END, OTHER_END, PAD, ROOT, VOCABULARY, make_model, make_policy
 
 from grpo.engines.hf_engine import HFEngine
 from grpo.engines.sync import SyncError, SyncProbe
@@ -17,9 +19,13 @@ def policy(tied_folder):
     return make_policy(tied_folder, temperature=TEMPERATURE)
 
 
+def make_probe():
+    return SyncProbe(range(3, 250), max_tokens=192, temperature=TEMPERATURE, tolerance=1e-4)
+
+
 @pytest.fixture
 def probe():
-    return SyncProbe(range(3, 250), max_tokens=192, temperature=TEMPERATURE, tolerance=1e-4)
+    return make_probe()
 
 
 @pytest.fixture
@@ -168,19 +174,29 @@ def test_nan_weights_do_not_pass(tied_folder, tokenizer, probe):
     caught(engine, policy, probe)
 
 
-def test_an_untied_model_syncs_and_its_head_is_checked(tmp_path, tokenizer, probe):
+def test_an_untied_model_syncs_and_its_head_is_checked(tmp_path):
+    """In a process of its own: a second vLLM in this one would take the session's down when it goes."""
     pytest.importorskip("vllm")
-    from grpo.engines.vllm_engine import VLLMEngine
-
     folder = make_model(tmp_path / "untied", tied=False)
-    policy = make_policy(folder, temperature=TEMPERATURE)
-    engine = VLLMEngine(str(folder), tokenizer, end_ids=[END], max_tokens=192, max_sequences=8, kv_cache_gib=0.1)
-    move(policy)
-    engine.sync(policy)
-    assert probe.check(engine, policy, 1) < 1e-5
-    move(policy)
-    engine.sync(Tampered(policy, left_out("lm_head.weight")))
-    caught(engine, policy, probe)
+    program = (
+        "import sys; sys.path[:0] = ['tests', 'tests/engines']\n"
+        "from transformers import AutoTokenizer\n"
+        "from test_sync import *\n"
+        "from grpo.engines.vllm_engine import VLLMEngine\n"
+        "folder = sys.argv[1]\n"
+        "policy, probe = make_policy(folder, temperature=TEMPERATURE), make_probe()\n"
+        "settings = dict(end_ids=[END], max_tokens=192, max_sequences=8, kv_cache_gib=0.1)\n"
+        "engine = VLLMEngine(folder, AutoTokenizer.from_pretrained(folder), **settings)\n"
+        "move(policy)\n"
+        "engine.sync(policy)\n"
+        "assert probe.check(engine, policy, 1) < 1e-5\n"
+        "move(policy)\n"
+        "engine.sync(Tampered(policy, left_out('lm_head.weight')))\n"
+        "caught(engine, policy, probe)\n"
+        "print('caught')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, folder], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.endswith("caught\n"), done.stderr
 
 
 def test_the_probe_is_fixed_and_fits_a_small_engine():
