@@ -76,7 +76,7 @@ class CellFlags:
     kl_coef: float | None = None
     """Weight of the KL to the frozen reference; unset: the row's."""
     kl_estimator: KLEstimatorName | None = None
-    """In the loss: k2, k3_ratio next-token reverse KL, k3 forward; k1 none, only a pull to length; unset: the row's."""
+    """In the loss: k2, k3_ratio next-token reverse KL, k3 forward; k1 none, or a pull to length; unset: the row's."""
     kl_in: KLPlace | None = None
     """loss, or reward (k1 of the response: the reverse KL, if constant and without std); unset: the row's."""
     old_kl_coef: float | None = None
@@ -88,15 +88,15 @@ class CellFlags:
     penalties: tuple[str, ...] | None = None
     """Verifiers that the algorithm adds to --reward, as overlong for dapo; unset: the row's."""
     uniform_groups: UniformGroupsName | None = None
-    """Groups that are all correct or all incorrect: keep, or drop their tokens from the loss; unset: the row's."""
+    """Groups whose first verifier gives all the same: keep, or drop their tokens from the loss; unset: the row's."""
     dynamic_sampling: int | None = None
-    """Times a step may draw anew for groups that are all correct or all incorrect; unset: the row's."""
+    """Times a step may draw anew for groups whose first verifier gives all the same; unset: the row's."""
     importance: ImportanceName | None = None
     """For the sampler-trainer gap: truncate or mask token weights, sequence_mask, none; unset: the row's."""
     importance_low: float | None = None
-    """Importance weights below are masked (mask: 0.5; sequence_mask: geometric mean, 0.99); unset: the row's."""
+    """Lower weights are masked (mask: 0.5; sequence_mask, its geometric mean: 0.99); unset: the row's."""
     importance_cap: float | None = None
-    """Weights above are truncated (2) or masked (mask: 5; sequence_mask: 1.01); 0: no correction; unset: the row's."""
+    """Higher weights are truncated (2) or masked (mask: 5; sequence_mask: 1.01); 0: no correction; unset: the row's."""
 
     def given(self) -> dict[str, Any]:
         """The cells that a flag has set."""
@@ -115,7 +115,7 @@ class AlgorithmFlags(CellFlags):
     kl_horizon: int = HORIZON
     """Responses over which --kl-target adapts: a step moves the weight by 0.2 times its share of these, 2% at most."""
     old_kl_target: float | None = None
-    """Double that weight above 1.5 times this many nats a token, halve it below this over 1.5; unset: it stays."""
+    """Adapt --old-kl-coef to this KL, nats a token: double it above 1.5 times, halve it below 2/3; unset: it stays."""
     log_kl: bool | None = None
     """Keep the reference and log policy/kl even where the KL weighs 0; unset: on (embedded), off elsewhere."""
     loss_term: str | None = None

@@ -47,7 +47,7 @@ class EngineFlags:
     kv_cache_gib: float = 0.5
     """vLLM's KV cache on a CPU, GiB."""
     device: DeviceName = "auto"
-    """Where torch computes (vLLM has a place of its own): auto, cpu, cuda."""
+    """Where torch computes (vLLM chooses its own device): auto, cpu, cuda."""
     trust_remote_code: bool = False
     """Run Python code that comes with a model. Off unless you trust its author."""
 

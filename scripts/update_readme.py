@@ -66,9 +66,9 @@ def papers() -> str:
     parts = []
     for name, row in ALGORITHMS.items():
         lines = [f"#### {name}", "", f"{row.paper}.", ""]
-        lines += [f"- Differs: {point}." for point in row.departures] or ["- Differs in nothing."]
-        parts.append("\n".join([*lines, *(f"- As there: {note}." for note in row.notes)]))
-    return "\n\n".join([*parts, f"Every row: {EVERYWHERE}."])
+        lines += [f"- Differs: {point}." for point in row.departures] or ["- Differs in nothing else than every row."]
+        parts.append("\n".join([*lines, *(f"- As in the paper: {note}." for note in row.notes)]))
+    return "\n\n".join([*parts, f"Every row differs in this: {EVERYWHERE}."])
 
 
 def flags(options: type) -> str:

@@ -69,8 +69,9 @@ class Algorithm:
 
 
 EVERYWHERE = (
-    "the importance weight for what the sampler computes otherwise than the trainer: peers have it on by default, and "
-    "of the papers only ScaleRL, as part of its ratio"
+    "token losses are multiplied by an importance weight for what the sampler computes otherwise than the trainer "
+    "(peers do this by default; of the papers only ScaleRL, in its ratio), and truncated responses score at most 0 "
+    "where the row says `zero`"
 )
 """Departures of every row, said once."""
 
@@ -80,10 +81,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         aggregation="token_mean",
         surrogate="naive",
         paper="Williams 1992; CS336 lecture 17, `naive` on raw rewards",
-        departures=(
-            "a mean over tokens, as the lecture's `.mean()`, where REINFORCE sums over the response",
-            "truncated responses score at most 0",
-        ),
+        departures=("a mean over tokens, as the lecture's `.mean()`, where REINFORCE sums over the response",),
     ),
     "max_reward": Algorithm(
         advantage="max_only",
@@ -207,7 +205,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         uniform_groups="drop",
         paper="ScaleRL (arXiv 2510.13786), section 4",
         departures=(
-            "the ingredients of the loss alone, without the float32 head, forced interruptions, "
+            "the ingredients of the loss alone, without forced interruptions, "
             "no-positive-resampling and the asynchronous pipeline",
             "the paper's ratio has the sampler in its denominator: here it is the old policy's times the "
             "importance weight",
