@@ -7,7 +7,8 @@ get 1.0.
 
 `--labelled` takes rows with a response and whether it is correct, such as
 {"response": "so \\boxed{2}", "answer": "2", "label": true, "track": "boxed"}, and prints accuracy, the share of
-incorrect responses that pass and of correct ones that fail with examples, failures and speed.
+incorrect responses that pass and of correct ones that fail with examples, failures and speed. A response
+passes at 0.5 or more.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from grpo.errors import UserError
-from grpo.outcomes import is_correct
 from grpo.problems.rows import check_data_dir
 from grpo.records import Group, Problem, Rollout
 from grpo.verifiers.cases import Row, gold_cases, read_labelled, read_problems
 from grpo.verifiers.verify import Outcome, Verifiers, check_specs
 
+PASS = 0.5
+"""Of a labelled response, whose label is yes or no: the reward from which on a graded verifier says yes."""
 ANSWER = "ANSWER"
 
 
@@ -137,8 +139,8 @@ def check_labelled(verifiers: Verifiers, options: Options, console: Console) -> 
     console.print(f"{calls} in {elapsed:.2f} s with {options.workers} workers: {calls / elapsed:,.0f} a second")
     for name, cases in found.items():
         decided = [case for case in cases if case.outcome.reward is not None]
-        passed = [case for case in decided if is_correct(case.outcome.reward) and not case.row["label"]]
-        failed = [case for case in decided if not is_correct(case.outcome.reward) and case.row["label"]]
+        passed = [case for case in decided if case.outcome.reward >= PASS and not case.row["label"]]
+        failed = [case for case in decided if case.outcome.reward < PASS and case.row["label"]]
         show_examples(f"{name}: an incorrect response gets", passed, options, console)
         show_examples(f"{name}: a correct response gets", failed, options, console)
 
@@ -146,7 +148,7 @@ def check_labelled(verifiers: Verifiers, options: Options, console: Console) -> 
 def counted(cases: Sequence[Tried]) -> list[str]:
     """The cells of a row of the labelled table, from `responses` on; None is left out of the accuracy."""
     spoken = [(row, outcome.reward) for row, _, outcome in cases if outcome.reward is not None]
-    decided = [(bool(row["label"]), is_correct(reward)) for row, reward in spoken]
+    decided = [(bool(row["label"]), reward >= PASS) for row, reward in spoken]
     passes = [passed for label, passed in decided if not label]
     fails = [not passed for label, passed in decided if label]
     failures = [outcome.failure for _, _, outcome in cases]

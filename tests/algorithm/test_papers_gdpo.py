@@ -36,7 +36,7 @@ def gdpo(tmp_path, monkeypatch):
 
 def of_verifiers(function, **parts):
     rewards = make_rewards(**parts)
-    return function(replace(AdvantageInputs.of_rewards(rewards.total), by_verifier=rewards.parts))
+    return function(replace(AdvantageInputs.of_rewards(rewards.total), by_verifier=rewards.by_verifier))
 
 
 def test_gdpo_by_hand(gdpo):

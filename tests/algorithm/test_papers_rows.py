@@ -199,7 +199,7 @@ def loss_of(row):
         old_logprobs=in_place(batch.mask, OLD),
         ref_logprobs=logprobs - in_place(batch.mask, AHEAD),
     )
-    credited = credit(batch, groups, scored.total, load_advantage(row.advantage), row, scored.rewards.parts)
+    credited = credit(batch, groups, scored.total, load_advantage(row.advantage), row, scored.rewards.by_verifier)
     batch = replace(batch, advantages=credited.of_tokens)
     (batch,) = optimizer_batches(batch, 1, 1, load_aggregation(row.aggregation, CONSTANT), seed=0)
     return Objective(row)(batch, logprobs, torch.zeros_like(logprobs)).loss.item()

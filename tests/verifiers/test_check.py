@@ -99,7 +99,7 @@ def test_check_labelled_responses(check):
     assert lines[1][1:-1] == ["mine", "free", "2", "100.0% (2/2)", "0.0% (0/2)", "-", "0", "1", "0"]
     assert lines[2][1:-1] == ["mine", "all", "4", "75.0% (3/4)", "0.0% (0/2)", "50.0% (1/2)", "0", "1", "0"]
     assert len(lines[3]) == 7 and all(float(cell) > 0 for cell in lines[3][2:-1])  # p50, p90, p99, max
-    assert r"mine: a right response gets 0: '\\boxed{3}', gold '2'" in output
+    assert r"mine: a correct response gets 0: '\\boxed{3}', gold '2'" in output
     assert "4 in " in output and " a second" in output
 
 
