@@ -155,7 +155,8 @@ def test_the_gradient_is_that_of_a_training_step(tied_folder, recording, algo):
     seen = []
     policy.optimizer.register_step_pre_hook(lambda *_: seen.extend(p.grad.clone() for p in policy.model.parameters()))
     metrics = policy.update(batch, Objective(row))
-    assert metrics["grad_norm"] > 0.005
+    # Of a sequence ratio under the constant, 1/C with C = 16, it is 0.008; of every other row more than 0.01.
+    assert metrics["grad_norm"] > (0.005 if algo == "luspo" else 0.01)
     for ours, theirs in zip(found.gradient, seen, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
     assert found.figures["loss"] == pytest.approx(metrics["loss"], rel=1e-4)
