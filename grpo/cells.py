@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from grpo.algorithm.importance import limits
+from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.table import Algorithm
 from grpo.errors import UserError
-from grpo.flags import flag
+from grpo.flags import flag, require
 
 READ: dict[str, tuple[Callable[[Algorithm], bool], str]] = {
     "ratio": (lambda row: row.surrogate not in ("naive", "geometric"), "a --surrogate that is made of a ratio"),
@@ -24,9 +25,25 @@ READ: dict[str, tuple[Callable[[Algorithm], bool], str]] = {
 }
 """Cell -> whether a row reads it, and what it needs."""
 
+NOT_NEGATIVE = (
+    "clip_low",
+    "clip_high",
+    "dual_clip",
+    "kl_coef",
+    "old_kl_coef",
+    "entropy_coef",
+    "dynamic_sampling",
+    "importance_low",
+    "importance_cap",
+)
+
 
 def check_cells(row: Algorithm, given: Collection[str] = ()) -> None:
-    """Refuse what does not go together; `given`: the cells that a flag has set. Raises: UserError."""
+    """Refuse what does not exist or go together; `given`: the cells that a flag has set. Raises: UserError."""
+    require(row, NOT_NEGATIVE, "must not be negative")
+    require(row, ("ratio_cap", "gate_positive", "gate_negative"), "must be more than 0")
+    load_advantage(row.advantage)
+    load_aggregation(row.aggregation, constant=1.0)
     for name in given:
         reads, needs = READ.get(name, (None, ""))
         if reads and not reads(row):

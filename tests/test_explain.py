@@ -168,3 +168,24 @@ def test_clip_ranges_are_read_off_the_curves(name, sentence):
 def test_what_cannot_be_drawn_is_said(tmp_path, capsys, arguments, message):
     assert main([*arguments, "--out", str(tmp_path / "x.png")]) == 2
     assert capsys.readouterr().err.startswith(message) and not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize(
+    "flags,message",
+    [
+        (["--advantage", "nosuch"], "error: --advantage nosuch does not exist."),
+        (["--aggregation", "nosuch"], "error: --aggregation nosuch does not exist."),
+        (["--clip-high", "-1"], "error: --clip-high -1.0 must not be negative."),
+        (["--ratio-cap", "3"], "error: --ratio-cap 3.0 would do nothing: it needs --surrogate cispo."),
+    ],
+)
+def test_cells_that_will_not_do_are_one_paragraph(capsys, flags, message):
+    assert main(["grpo", *flags]) == 2
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_a_cell_that_is_given_is_that_of_every_row(tmp_path, capsys):
+    assert main(["grpo", "--dual-clip", "3", "--importance", "mask", "--out", str(tmp_path / "x.png")]) == 0
+    printed = capsys.readouterr().out
+    assert "one of an incorrect answer none below 0.8 or above 3" in printed
+    assert "and not at all below 0.5 or above 5" in printed
