@@ -52,15 +52,17 @@ class Logger:
         wandb_mode: str,
         project: str,
         group: str | None = None,
+        wandb_id: str | None = None,
     ) -> None:
         wandb_mode = resolve_wandb_mode(wandb_mode)  # refused before the folder is made, which would then be in the way
         config = {**config, "versions": versions(), "commit": commit()}
         new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         rows, samples = (drop_rows_from(folder / name, first_step) for name in ("metrics.jsonl", "samples.jsonl"))
+        self.console = Console(highlight=False, soft_wrap=True)
         self.wandb: WandbRun | None = None
         if wandb_mode != "off":
-            place = dict(project=project, group=group, config=config)
+            place = dict(project=project, group=group, config=config, known=wandb_id, say=self.say)
             try:
                 self.wandb = WandbRun(folder, wandb_mode, **place, rows=rows, samples=samples)
             except UserError:
@@ -70,7 +72,6 @@ class Logger:
         self.folder = folder
         self.tokens_total = sum(map(generated, rows))
         write_json(folder / "config.json", config)
-        self.console = Console(highlight=False, soft_wrap=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
