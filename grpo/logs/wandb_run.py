@@ -100,11 +100,7 @@ class WandbRun:
         if error is None:
             self._attempt(lambda: self.superseded.look(finished=True))
             return
-        online = "--include-online " if self.mode == "online" else ""
-        self._stop(
-            f"wandb did not finish ({described(error)}). metrics.jsonl has every step. "
-            f"`wandb sync {online}{shlex.quote(str(self.folder))}` uploads what wandb has on the disk."
-        )
+        self._stop(f"wandb did not finish ({described(error)}). metrics.jsonl has every step. {self._rest()}")
         import wandb
 
         within(STEP_SECONDS, wandb.teardown)  # else the interpreter waits at its exit for wandb's process
@@ -149,6 +145,13 @@ class WandbRun:
                 f"wandb stopped at step {self.step} ({described(error)}). Training goes on without it; metrics.jsonl "
                 "has every step, and a run that --resume continues sends wandb what is missing."
             )
+
+    def _rest(self) -> str:
+        """How what wandb did not take gets there. wandb's upload of a resumed part repeats what had arrived of it."""
+        if self.run.resumed:
+            return "To send wandb what is missing, continue this run by --resume."
+        online = "--include-online " if self.mode == "online" else ""
+        return f"`wandb sync {online}{shlex.quote(str(self.folder))}` uploads what wandb has on the disk."
 
     def _stop(self, text: str) -> None:
         if not self.stopped:

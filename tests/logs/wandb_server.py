@@ -1,4 +1,7 @@
-"""A wandb server that fits in a test: it takes a run's rows, tells at a resume what it has, and can go away."""
+"""A server for wandb's own client, which takes a run's rows, tells at a resume what it has, and can fall silent.
+
+It answers what logging in, beginning and resuming a run ask for, and refuses everything else; wandb goes on without.
+"""
 
 import json
 import re
@@ -16,7 +19,7 @@ class WandbServer:
     def __init__(self) -> None:
         self.lines: dict[str, dict[int, str]] = defaultdict(dict)
         self.silent = threading.Event()
-        """Once set, requests are taken and never answered."""
+        """While set, requests are taken and not answered."""
         self.ended = threading.Event()
         server = self
 
@@ -51,10 +54,9 @@ class WandbServer:
         self.http.shutdown()
         self.http.server_close()
 
-    def history(self, run: str) -> list[dict]:
-        """The run's rows in order, without what wandb counts itself."""
-        lines = self.lines[run]
-        return [json.loads(lines[number]) for number in sorted(lines)]
+    def steps(self, run: str) -> list[int]:
+        """Those of the run's rows, in the order of their lines."""
+        return [json.loads(line)["step"] for _, line in sorted(self.lines[run].items())]
 
     def response(self, path: str, body: bytes) -> dict:
         if stream := re.search(r"/([^/]+)/file_stream$", path):
@@ -81,7 +83,6 @@ class WandbServer:
             case "CreateRunFiles":
                 files = [{"name": name, "uploadUrl": f"{self.url}/upload"} for name in variables["files"]]
                 return {"data": {"createRunFiles": {"runID": "4", "uploadHeaders": [], "files": files}}}
-        print("UNKNOWN", request["query"][:100])
         return {"errors": [{"message": f"no answer to {asked and asked[1]}"}]}
 
     def bucket(self, run: str) -> dict | None:
