@@ -60,12 +60,12 @@ class Logger:
         new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "config.json", config)  # first: what --resume needs to know
-        done = first_step - 1
-        again = done + 1 if done else 0  # step 0 is no update: a run that begins anew measures it anew
+        again = first_step if first_step > 1 else 0  # step 0 is no update: a run that begins anew measures it anew
         rows, samples = (drop_rows_from(folder / name, again) for name in ("metrics.jsonl", "samples.jsonl"))
+        self.console = Console(highlight=False, soft_wrap=True)
         self.wandb: WandbRun | None = None
         if wandb_mode != "off":
-            place = dict(project=project, group=group, config=config)
+            place = dict(project=project, group=group, config=config, known=wandb_id, say=self.say)
             try:
                 self.wandb = WandbRun(folder, wandb_mode, **place, rows=rows, samples=samples)
             except UserError:
@@ -81,7 +81,6 @@ class Logger:
         self.tokens_total = 0.0
         for row in rows:
             self._remember(row)
-        self.console = Console(highlight=False, soft_wrap=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -107,7 +106,7 @@ class Logger:
     @property
     def wandb_id(self) -> str | None:
         """The id of the run in wandb; None where it is off."""
-        return self.wandb and self.wandb.run.id
+        return self.wandb and self.wandb.id
 
     def say(self, text: str) -> None:
         """One line on the console, above the progress bar."""
