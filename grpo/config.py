@@ -165,8 +165,8 @@ class UpdateFlags:
     """The gradient is scaled down to this norm."""
     micro_batch_tokens: int | None = None
     """Token positions in one forward and backward pass, padding included: memory, never the result; unset: 16384."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    gradient_checkpointing: bool | None = None
+    """Recompute activations in the backward pass: less memory, about a third more time; unset: off (embedded) or on."""
     sync_tolerance: float | None = None
     """Largest mean log-probability gap after a sync, nats; unset: 1e-4 in float32, 5e-2 in bfloat16."""
 

@@ -28,6 +28,7 @@ from grpo.logs.logger import Logger
 from grpo.model.checkpoint import Restored, Trained, restore, step_of
 from grpo.model.policy import Policy, Reference
 from grpo.model.pretrained import load_model
+from grpo.model.recompute import recompute_layers
 from grpo.records import Problem
 from grpo.resume import words
 from grpo.verifiers.verify import Verifiers
@@ -163,7 +164,7 @@ def make_policy(source: str, config: Config) -> Policy:
     """The model of `source` with its optimizer."""
     model = load_model(source, device=torch_device(config), trust_remote_code=config.trust_remote_code)
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        recompute_layers(model)
     return Policy(
         model,
         temperature=config.temperature,

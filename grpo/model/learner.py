@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from grpo.algorithm.objective import Measured
 from grpo.model.batching import micro_batches
+from grpo.model.recompute import recomputing
 from grpo.records import Batch
 
 Objective = Callable[..., Measured]
@@ -100,7 +101,7 @@ class Learner:
         means: dict[str, float] = {}
         count = 0.0
         for micro_batch, _ in on_device(batch, self.micro_batch_tokens, self.device):
-            with autocast(self.device):
+            with autocast(self.device), recomputing(self.model):
                 outputs = self.outputs(micro_batch)
             found = objective(micro_batch, *outputs)
             found.loss.backward()
