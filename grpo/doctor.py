@@ -25,19 +25,20 @@ from grpo.diagnosis.findings import Finding, exit_status, fault, guarded, not_ch
 from grpo.diagnosis.golds import gold_findings
 from grpo.diagnosis.memory import Place, activation_bytes, memory_findings, place_of
 from grpo.diagnosis.rehearsal import gradient_findings, rehearse
-from grpo.diagnosis.sampling import gap_findings, response_findings, reward_findings
+from grpo.diagnosis.sampling import MANY_TRUNCATED, gap_findings, response_findings, reward_findings
 from grpo.diagnosis.subject import Subject, examine_subject
 from grpo.diagnosis.versions import version_findings
 from grpo.diagnosis.weight_sync import sync_findings
 from grpo.engines.choose import make_engine
 from grpo.errors import UserError
 from grpo.model.checkpoint import latest_checkpoint
+from grpo.outcomes import truncated
 from grpo.resolve import resolve
 from grpo.setup import engine_settings, make_policy, make_probe, make_reference, make_verifiers, torch_device
 from grpo.verifiers.verify import Verifiers
 
-WITH_THE_MODEL = ("sync", "engine against trainer", "responses", "rewards", "gradient", "cost")
-"""Checks that load it."""
+AT_WORK = "sync, sampled responses, gradient and cost"
+"""What is checked with the model loaded."""
 
 
 def examine(config: Config, place: Place) -> Iterator[Finding]:
@@ -45,16 +46,17 @@ def examine(config: Config, place: Place) -> Iterator[Finding]:
     source = str(latest_checkpoint(config.run_folder)) if config.resume else config.model
     yield from version_findings()
     subject = yield from examine_subject(config, source, place)
-    lacking = f"because of the fault above in: {', '.join(subject.lacking())}"
+    because = f"because of the fault above in: {', '.join(subject.lacking())}"
     if not subject.verifiers:
-        yield from (not_checked(check, lacking) for check in ("gold answers", *WITH_THE_MODEL))
+        yield not_checked("gold answers", because)
+        yield not_checked(AT_WORK, because)
         return
     # However many calls fail, the doctor goes on: that they do is a finding.
     with make_verifiers(config.verifiers, replace(config, verifier_max_failures=1.0)) as verifiers:
         golds = gold_findings(verifiers, config.verifiers, subject.rows, config.data)
         yield from guarded("gold answers", golds)
         if subject.lacking():
-            yield from (not_checked(check, lacking) for check in WITH_THE_MODEL)
+            yield not_checked(AT_WORK, because)
         else:
             yield from guarded("model", examine_model(config, subject, source, place, verifiers))
 
@@ -101,10 +103,13 @@ def examine_model(
     marker = template_marker(tokenizer, config.template)
     limits = dict(max_tokens=rehearsal.max_tokens, max_response_tokens=config.max_response_tokens)
     yield from response_findings(groups, tokenizer, subject.ends, marker=marker and marker.token, **limits)
-    yield from reward_findings(rewards, total)
+    cut = rehearsal.max_tokens < config.max_response_tokens
+    unfinished = cut and truncated(groups).float().mean().item() > MANY_TRUNCATED
+    yield from reward_findings(rewards, total, unfinished=unfinished)
     yield from gradient_findings(rehearsal.grad_norm, uniform=not rehearsal.scored.informative.any())
     yield from memory_findings(config, subject.shape, place, subject.engine, activation_bytes(policy))
-    yield from cost_findings(config, rehearsal.seconds, len(batch), len(subject.held_out), rehearsal.max_tokens)
+    held_out = len(subject.held_out)
+    yield from cost_findings(config, rehearsal.seconds, rehearsal.responses, held_out, rehearsal.max_tokens)
 
 
 def unnamed(config: Config) -> Config:

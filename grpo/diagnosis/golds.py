@@ -46,9 +46,7 @@ def gold_findings(verifiers: Verifiers, specs: Sequence[str], rows: Sequence[Row
     for spec in specs:
         verifier = load_verifier(spec)
         if "answer" not in verifier.parameters:
-            yield not_checked(
-                CHECK, f"{verifier.name} has no parameter 'answer', so a gold answer is none of a response"
-            )
+            yield not_checked(CHECK, f"{verifier.name} has no parameter 'answer', and so reads no gold answer")
         elif not cases:
             yield not_checked(CHECK, "no row has an answer")
         else:

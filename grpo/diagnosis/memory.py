@@ -149,16 +149,16 @@ def memory_findings(
     where = "on the card" if place.cuda else "in memory"
     moment, parts = max(moments.items(), key=lambda item: sum(item[1].values()))
     need = sum(parts.values())
-    listed = ", ".join(f"{name} {gib(size)}" for name, size in parts.items())
+    listed = ", ".join(f"{name} {shown(size)}" for name, size in parts.items())
     counted = "" if activations is not None else ", activations not counted"
     found = (
-        f"{shape.parameters / 1e6:.1f}M parameters: a run needs about {gib(need)} GiB {where}, most in its "
+        f"{shape.parameters / 1e6:.1f}M parameters: a run needs about {shown(need)} {where}, most in its "
         f"{moment} ({listed}{counted})"
     )
     if place.free is None:
         yield not_checked(CHECK, f"{found}; how much is free is not known on this system")
         return
-    found += f"; free: {gib(place.free)} GiB"
+    found += f"; free: {shown(place.free)}"
     if need <= CLOSE * place.free:
         yield ok(CHECK, found)
     else:
@@ -172,10 +172,7 @@ def kv_cache_findings(config: Config, shape: Shape, place: Place) -> Iterator[Fi
     else:
         room = config.kv_cache_gib * GIB
     one = (config.max_prompt_tokens + config.max_response_tokens) * shape.kv_values * (2 if place.cuda else 4)
-    found = (
-        f"vLLM's KV cache, about {gib(max(room, 0))} GiB, holds {max(0, room) / one:,.1f} responses of full length "
-        f"({gib(one, 3)} GiB each)"
-    )
+    found = f"vLLM's KV cache, about {shown(max(room, 0))}, holds {int(max(0, room) // one):,} responses of full length"
     flag = "--memory-fraction" if place.cuda else "--kv-cache-gib"
     if room < one:
         yield fault(CHECK, found, f"vLLM would refuse to start: raise {flag}, or lower --max-response-tokens.")
@@ -183,9 +180,9 @@ def kv_cache_findings(config: Config, shape: Shape, place: Place) -> Iterator[Fi
         yield ok(CHECK, found)
 
 
-def gib(size: float, digits: int = 1) -> str:
-    """Bytes as GiB; what would be shown as 0 with more digits."""
-    return f"{size / GIB:.{digits if size / GIB >= 0.1 else max(digits, 3)}f}"
+def shown(size: float) -> str:
+    """Bytes as GiB, or as MiB where that is little."""
+    return f"{size / GIB:.1f} GiB" if size >= 0.1 * GIB else f"{size / 2**20:.1f} MiB"
 
 
 def _advice(config: Config, parts: dict[str, float], free: int, activations: float | None) -> str:
@@ -200,12 +197,12 @@ def _advice(config: Config, parts: dict[str, float], free: int, activations: flo
         elif fits > 0:
             ways.append(f"--max-prompt-tokens and --max-response-tokens of {fits} together would fit")
     if "reference" in parts:
-        ways.append(f"--kl-coef 0 --log-kl False keeps no reference ({gib(parts['reference'])} GiB)")
+        ways.append(f"--kl-coef 0 --log-kl False keeps no reference ({shown(parts['reference'])})")
     if "vLLM (--memory-fraction)" in parts:
         ways.append("a lower --memory-fraction")
     if OWN_WEIGHTS in parts:
-        own = gib(parts[OWN_WEIGHTS])
-        ways.append(f"a lower --kv-cache-gib, or --engine hf, which has no weights of its own ({own} GiB)")
+        own = shown(parts[OWN_WEIGHTS])
+        ways.append(f"a lower --kv-cache-gib, or --engine hf, which has no weights of its own ({own})")
     if "KV cache" in parts:
         ways.append("a lower --max-response-tokens")
     return (

@@ -135,7 +135,8 @@ def length_findings(
     p95, p99 = (int(np.percentile(lengths, q, method="higher")) for q in (95, 99))
     shape = (
         f"{len(lengths)} {what} of {min(lengths)} to {max(lengths)} tokens, median {median(lengths):g}, 95th "
-        f"percentile {p95}; {dropped} ({share:.1%}), longer than --max-prompt-tokens {max_prompt_tokens}, are dropped"
+        f"percentile {p95}; {f'{dropped} ({share:.1%})' if dropped else 'none'} longer than --max-prompt-tokens "
+        f"{max_prompt_tokens}{', and dropped' if dropped else ''}"
     )
     if share <= FEW_DROPPED:
         yield ok(CHECK, shape)

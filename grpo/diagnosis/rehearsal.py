@@ -24,15 +24,17 @@ from grpo.logs.metrics import Stopwatch
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.policy import Policy, Reference
 from grpo.problems.draw import draw
-from grpo.records import Batch, Problem
+from grpo.records import Batch, Problem, Rewards
 from grpo.verifiers.verify import Verifiers
 
 CHECK = "gradient"
 RESPONSES, PROBLEMS = 64, 8
 """Of the rehearsal, at most."""
-BUDGET = 20.0
-"""Seconds that generation may take: responses are cut where it would take longer."""
-WARM_UP_TOKENS = 4
+BUDGET = 10.0
+"""Seconds that generation may take, and the gradient: where it would be more, responses are cut, or groups left out."""
+FEW_TOKENS = 8
+GRADIENT_OF_FORWARD = 4
+"""Seconds of a gradient in those of a forward pass, about."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,17 @@ class Rehearsal:
 
     scored: Scored
     """Groups, rewards, and what the row makes of them."""
+    responses: int
+    """How many were generated."""
     batch: Batch
-    """The groups; its mask is every response token."""
+    """The groups, or as many of them as the budget allows; its mask is every response token."""
     logprobs: Tensor
     """[B, T] of the trainer."""
     max_tokens: int
     """Where responses were cut: --max-response-tokens, or less where these would take too long."""
     grad_norm: float
     seconds: dict[str, float]
-    """generate, verify, logprobs, reference, gradient, sync."""
+    """generate, verify, logprobs, reference, gradient, sync: of all its responses, however many were learnt from."""
 
 
 def size(problems: int, group_size: int) -> tuple[int, int]:
@@ -58,9 +62,10 @@ def size(problems: int, group_size: int) -> tuple[int, int]:
     return max(1, min(problems, PROBLEMS, RESPONSES // responses)), responses
 
 
-def affordable(limit: int, seconds: float, tokens: int, budget: float = BUDGET) -> int:
-    """Tokens a response that fit the budget, where `tokens` took `seconds`; `limit` at most."""
-    return max(1, min(limit, int(budget * tokens / seconds)))
+def affordable(limit: int, first: float, few: float, budget: float = BUDGET) -> int:
+    """Tokens a response that fit the budget, where 1 takes `first` seconds and FEW_TOKENS take `few`; `limit` at most."""
+    each = max(few - first, few / FEW_TOKENS / 4) / (FEW_TOKENS - 1)  # clocks are not exact
+    return max(1, min(limit, 1 + int((budget - first) / each)))
 
 
 def rehearse(
@@ -78,39 +83,65 @@ def rehearse(
     count, group_size = size(config.problems_per_step, config.responses_per_problem)
     asked = draw(problems, config.problems_per_step, 1, config.seed)[:count]
     row, watch = config.row, Stopwatch()
-
-    def generate(tokens: int, **options):
-        settings = dict(temperature=config.temperature, max_tokens=tokens, seed=config.seed)
-        return engine.generate(asked, group_size, **settings, **options)
-
-    warm_up = min(WARM_UP_TOKENS, config.max_response_tokens)
-    generate(warm_up)  # the first call compiles
-    started = time.perf_counter()
-    generate(warm_up)
-    max_tokens = affordable(config.max_response_tokens, time.perf_counter() - started, warm_up)
+    max_tokens = _max_tokens(config, engine, asked, group_size)
     with watch("generate"):
-        groups = generate(max_tokens, on_response=verifiers.submit)
+        groups = _generate(config, engine, asked, group_size, max_tokens, on_response=verifiers.submit)
     with watch("verify"):
         rewards = verifiers(groups)
     scored = score(groups, rewards, row)
-    batch = collate(groups, pad_id)
+
+    started = time.perf_counter()
+    policy.logprobs(collate(groups[:1], pad_id))
+    used = max(1, min(count, int(BUDGET / GRADIENT_OF_FORWARD / (time.perf_counter() - started))))
+    batch = collate(groups[:used], pad_id)
     with watch("logprobs"):
         logprobs = policy.logprobs(batch)
     with watch("reference"):
         ref_logprobs = None if reference is None else reference.logprobs(batch)
-    learnt = collate(groups, pad_id, mask_truncated=row.truncated == "mask", dropped=dropped(scored.informative, row))
-    learnt = replace(learnt, old_logprobs=logprobs, ref_logprobs=ref_logprobs)
-    credited = credit(learnt, groups, scored.total, load_advantage(config.advantage), row, rewards.by_verifier)
-    learnt = replace(learnt, advantages=credited.of_tokens)
-    aggregate = load_aggregation(config.aggregation, config.loss_constant)
-    (whole,) = optimizer_batches(learnt, 1, 1, aggregate, config.seed)
+    part = Scored(groups[:used], _first(rewards, used), scored.total[:used], scored.informative[:used])
+    learnt = _credited(config, part, logprobs, ref_logprobs, pad_id)
     with watch("gradient"):
-        grad_norm = _gradient(policy, whole, Objective(row, load_loss_term(config.loss_term)))
+        grad_norm = _gradient(policy, learnt, Objective(row, load_loss_term(config.loss_term)))
     with watch("sync"):
         engine.sync(policy)
         probe.gap(engine, policy)
-    seconds = {name.removeprefix("time/"): value for name, value in watch.seconds.items()}
-    return Rehearsal(scored, batch, logprobs, max_tokens, grad_norm, seconds)
+    scale = {f"time/{stage}": len(groups) / used for stage in ("logprobs", "reference", "gradient")}
+    seconds = {name.removeprefix("time/"): value * scale.get(name, 1) for name, value in watch.seconds.items()}
+    return Rehearsal(scored, count * group_size, batch, logprobs, max_tokens, grad_norm, seconds)
+
+
+def _generate(config: Config, engine: Engine, asked: Sequence[Problem], group_size: int, tokens: int, **options):
+    settings = dict(temperature=config.temperature, max_tokens=tokens, seed=config.seed)
+    return engine.generate(asked, group_size, **settings, **options)
+
+
+def _max_tokens(config: Config, engine: Engine, asked: Sequence[Problem], group_size: int) -> int:
+    """The limit of a response that the budget allows, from the seconds that a few tokens take."""
+    if config.max_response_tokens <= FEW_TOKENS:
+        return config.max_response_tokens
+    seconds = []
+    for tokens in (1, 1, FEW_TOKENS):  # the first call compiles
+        started = time.perf_counter()
+        _generate(config, engine, asked, group_size, tokens)
+        seconds.append(time.perf_counter() - started)
+    return affordable(config.max_response_tokens, *seconds[1:])
+
+
+def _credited(config: Config, part: Scored, logprobs: Tensor, ref_logprobs: Tensor | None, pad_id: int) -> Batch:
+    """The batch of one update, as the loop makes it."""
+    row, groups = config.row, part.groups
+    batch = collate(groups, pad_id, mask_truncated=row.truncated == "mask", dropped=dropped(part.informative, row))
+    batch = replace(batch, old_logprobs=logprobs, ref_logprobs=ref_logprobs)
+    credited = credit(batch, groups, part.total, load_advantage(config.advantage), row, part.rewards.by_verifier)
+    aggregate = load_aggregation(config.aggregation, config.loss_constant)
+    (whole,) = optimizer_batches(replace(batch, advantages=credited.of_tokens), 1, 1, aggregate, config.seed)
+    return whole
+
+
+def _first(rewards: Rewards, count: int) -> Rewards:
+    """Those of the first groups."""
+    by_verifier = {name: part[:count] for name, part in rewards.by_verifier.items()}
+    return replace(rewards, total=rewards.total[:count], by_verifier=by_verifier)
 
 
 def _gradient(policy: Policy, batch: Batch, objective: Objective) -> float:

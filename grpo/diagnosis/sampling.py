@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from grpo.algorithm.advantages import equal_rewards
 from grpo.diagnosis.ends import named
-from grpo.diagnosis.findings import Finding, fault, ok, printable, warning
+from grpo.diagnosis.findings import Finding, fault, not_checked, ok, printable, warning
 from grpo.outcomes import correct, lengths, truncated
 from grpo.records import Group, Rewards
 
@@ -92,8 +92,11 @@ def response_findings(
         )
 
 
-def reward_findings(rewards: Rewards, total: Tensor) -> Iterator[Finding]:
-    """Is some response better than the others of its group? `total`: [P, G], what the row makes of the rewards."""
+def reward_findings(rewards: Rewards, total: Tensor, *, unfinished: bool) -> Iterator[Finding]:
+    """Is some response better than the others of its group?
+
+    total: [P, G], what the row makes of the rewards. unfinished: the rehearsal has cut many responses, to save time.
+    """
     responses = rewards.total.numel()
     failures = {name: rewards.errors[name] + rewards.timeouts[name] for name in rewards.by_verifier}
     for name, count in failures.items():
@@ -112,6 +115,8 @@ def reward_findings(rewards: Rewards, total: Tensor) -> Iterator[Finding]:
     )
     if not uniform.all():
         yield ok(REWARDS, found)
+    elif unfinished:
+        yield not_checked(REWARDS, f"{found}; but the rehearsal has cut many of them before they could end")
     elif right.all():
         yield warning(REWARDS, found, "The problems are too easy for this model: use harder ones (--data).")
     else:
