@@ -131,7 +131,7 @@ def needs(
         update["activations"] = activations * micro_batch(config)
         rows = min(micro_batch(config), max(1, MAX_CHUNK_ELEMENTS // shape.vocabulary))
         update["logits"] = 3 * 4 * rows * shape.vocabulary  # a chunk's, their softmax and their gradient
-    return {"update": update, "generate": generate}
+    return {"the update": update, "generation": generate}
 
 
 def micro_batch(config: Config) -> int:
@@ -152,7 +152,7 @@ def memory_findings(
     listed = ", ".join(f"{name} {shown(size)}" for name, size in parts.items())
     counted = "" if activations is not None else ", activations not counted"
     found = (
-        f"{shape.parameters / 1e6:.1f}M parameters: a run needs about {shown(need)} {where}, most in its "
+        f"{shape.parameters / 1e6:.1f}M parameters: a run needs about {shown(need)} {where}, most during "
         f"{moment} ({listed}{counted})"
     )
     if place.free is None:
@@ -205,8 +205,4 @@ def _advice(config: Config, parts: dict[str, float], free: int, activations: flo
         ways.append(f"a lower --kv-cache-gib, or --engine hf, which has no weights of its own ({own})")
     if "KV cache" in parts:
         ways.append("a lower --max-response-tokens")
-    return (
-        "; ".join([*ways, "or a smaller --model"]).capitalize()
-        if not ways
-        else f"{'; '.join(ways)}; or a smaller --model."
-    )
+    return f"What helps: {'; '.join([*ways, 'a smaller --model'])}."

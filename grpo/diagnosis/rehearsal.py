@@ -63,7 +63,7 @@ def size(problems: int, group_size: int) -> tuple[int, int]:
 
 
 def affordable(limit: int, first: float, few: float, budget: float = BUDGET) -> int:
-    """Tokens a response that fit the budget, where 1 takes `first` seconds and FEW_TOKENS take `few`; `limit` at most."""
+    """Tokens a response that fit the budget, where 1 takes `first` seconds and FEW_TOKENS take `few`; <= limit."""
     each = max(few - first, few / FEW_TOKENS / 4) / (FEW_TOKENS - 1)  # clocks are not exact
     return max(1, min(limit, 1 + int((budget - first) / each)))
 
