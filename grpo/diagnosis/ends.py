@@ -51,8 +51,7 @@ def template_marker(tokenizer: PreTrainedTokenizerBase, template: str) -> Marker
         found = re.match(r"<\|\w+\|>", TEMPLATES[name].partition("{problem}")[2])
         tail = found[0] if found else ""
     ids = tokenizer(tail, add_special_tokens=False)["input_ids"] if tail else []
-    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    if ids and ids[0] in special:
+    if ids and ids[0] in {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}:
         return Marker(tokenizer.decode(ids[:1]), ids[0])
     return Marker(tail, None)
 
@@ -114,9 +113,10 @@ def marker_findings(
 
 def stop_findings(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], engine: str) -> Iterator[Finding]:
     """vLLM looks for stop texts where special tokens are left out."""
-    special = [text for text in stop if any(token in text for token in tokenizer.all_special_tokens)]
+    tokens = {token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = [text for text in stop if any(token in text for token in tokens)]
     if special and engine == "vllm":
-        ids = [i for text in special for i in tokenizer(text, add_special_tokens=False)["input_ids"][:1]]
+        ids = [i for token, i in tokens.items() if any(token in text for text in special)]
         yield fault(
             CHECK,
             f"--stop {' '.join(special)} holds a special token, and vLLM leaves these out of the text in which it "

