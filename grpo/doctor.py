@@ -53,7 +53,7 @@ def examine(config: Config, place: Place) -> Iterator[Finding]:
         return
     # However many calls fail, the doctor goes on: that they do is a finding.
     with make_verifiers(config.verifiers, replace(config, verifier_max_failures=1.0)) as verifiers:
-        golds = gold_findings(verifiers, config.verifiers, subject.rows, config.data)
+        golds = gold_findings(verifiers, config.verifiers, subject.rows, data_flags(config))
         yield from guarded("gold answers", golds)
         if subject.lacking():
             yield not_checked(AT_WORK, because)
@@ -67,6 +67,7 @@ def examine_model(
     """What only the loaded model and the real engine show. Raises: UserError."""
     tokenizer = subject.tokenizer
     policy = make_policy(source, config)
+    reference = make_reference(policy, config)
     settings = engine_settings(
         config,
         stop=config.stop,
@@ -83,7 +84,7 @@ def examine_model(
             subject.problems,
             engine=engine,
             policy=policy,
-            reference=make_reference(policy, config),
+            reference=reference,
             verifiers=verifiers,
             probe=probe,
             pad_id=tokenizer.pad_token_id,
@@ -95,7 +96,7 @@ def examine_model(
         raise
     except Exception as error:  # an engine, a model's own code or a user's ingredient may raise anything
         traceback.print_exception(error)
-        advice = "The run would end like this too. The lines above the report say where."
+        advice = "The run would end like this too. The error output has the traceback; --engine hf may do without."
         yield fault("engine", f"{type(error).__name__}: {error}", advice)
         return
     batch, groups, (_, rewards, total, _) = rehearsal.batch, rehearsal.scored.groups, rehearsal.scored
@@ -110,6 +111,12 @@ def examine_model(
     yield from memory_findings(config, subject.shape, place, subject.engine, activation_bytes(policy))
     held_out = len(subject.held_out)
     yield from cost_findings(config, rehearsal.seconds, rehearsal.responses, held_out, rehearsal.max_tokens)
+
+
+def data_flags(config: Config) -> str:
+    """The data, as `python -m grpo.verifiers --data` takes it."""
+    folder = f" --data-dir {config.data_dir}" if config.data_dir else ""
+    return f"{config.data}{folder}{f' --gold {config.answer_column}' if config.answer_column != 'answer' else ''}"
 
 
 def unnamed(config: Config) -> Config:

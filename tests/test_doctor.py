@@ -120,7 +120,7 @@ def test_an_engine_whose_log_probabilities_are_off_is_a_fault(examine, monkeypat
     monkeypatch.setattr(HFEngine, "generate", off)
     status, text = examine()
     assert status == 1 and "engine against trainer fault" in text and "differ by 0.5 nats on average" in text
-    assert "3 faults" not in text and "4 faults" in text  # each of the three syncs, too
+    assert " 4 faults, " in text  # each of the three syncs, too
     assert "cost ok" in text
 
 

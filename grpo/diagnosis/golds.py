@@ -33,7 +33,8 @@ BAD_SHARE, GULLIBLE_SHARE = 0.1, 0.5
 
 
 def gold_findings(verifiers: Verifiers, specs: Sequence[str], rows: Sequence[Row], data: str) -> Iterator[Finding]:
-    """`specs`: as on the command line, the first says what is correct; `data`: for the advice.
+    """`specs`: as on the command line, the first says what is correct; `data`: as the flags of
+    grpo.verifiers have it, for the advice.
 
     Raises: UserError where a verifier returns what is no reward.
     """
@@ -115,6 +116,6 @@ def _tried(verifiers: Verifiers, verifier: Verifier, cases: Sequence[Case], form
 def _case(case: Tried) -> str:
     why = f" ({printable(case.outcome.message, 200)})" if case.outcome.message else ""
     return (
-        f"{printable(case.response, 120)!r} gets {case.outcome.reward:g}{why} where the answer is "
-        f"{printable(str(case.row['answer']), 120)!r}"
+        f"'{printable(case.response, 120)}' gets {case.outcome.reward:g}{why} where the answer is "
+        f"'{printable(str(case.row['answer']), 120)}'"
     )

@@ -20,7 +20,7 @@ from grpo.diagnosis.findings import Finding, fault, not_checked, ok, warning
 from grpo.model.learner import autocast
 from grpo.model.logprobs import MAX_CHUNK_ELEMENTS
 from grpo.model.policy import Policy
-from grpo.model.pretrained import load_config
+from grpo.model.pretrained import load_config, position_limit
 
 CHECK = "memory"
 GIB = 2**30
@@ -86,7 +86,9 @@ def free_on_host(meminfo: Path, limit: Path) -> int | None:
 
 
 def activation_bytes(policy: Policy, tokens: int = 64) -> float:
-    """Bytes that the layers keep for the backward pass, a token: counted in a forward pass of `tokens` and of twice."""
+    """Bytes that the layers keep for the backward pass, a token: counted in a forward pass of `tokens` and of twice as
+    many, or as the model has positions for."""
+    tokens = int(min(tokens, position_limit(policy.model.config) // 2))
     own = {parameter.untyped_storage().data_ptr() for parameter in policy.model.parameters()}
 
     def kept(count: int) -> int:

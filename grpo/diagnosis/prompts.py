@@ -120,7 +120,7 @@ def text_findings(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBas
         yield warning(
             CHECK,
             f"in {len(lost)} of the first {len(problems)} prompts the text of the problem cannot be read as it is in "
-            f"the data, where it begins {printable(_text(lost[0].prompt)[-1], 80)!r}",
+            f"the data, where it begins '{printable(_text(lost[0].prompt)[-1], 80)}'",
             "Read the first prompt above. If the problem is missing, choose another --template or --problem-column; if "
             "characters are, the tokenizer does not know them.",
         )
