@@ -58,7 +58,7 @@ def examine(config: Config, place: Place) -> Iterator[Finding]:
         if subject.lacking():
             yield not_checked(AT_WORK, because)
         else:
-            yield from guarded("model", examine_model(config, subject, source, place, verifiers))
+            yield from guarded("rehearsal", examine_model(config, subject, source, place, verifiers))
 
 
 def examine_model(

@@ -69,7 +69,7 @@ def end_findings(
             'Set "eos_token" in the model folder\'s tokenizer_config.json, or texts that end a response by --stop.',
         )
     yield from marker_findings(tokenizer, ends, template=template, stop=stop)
-    yield from stop_findings(tokenizer, stop, engine)
+    yield from stop_findings(tokenizer, ends, stop, engine)
     yield from pad_findings(tokenizer, ends, stop=stop, engine=engine)
 
 
@@ -111,9 +111,12 @@ def marker_findings(
         )
 
 
-def stop_findings(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], engine: str) -> Iterator[Finding]:
-    """vLLM looks for stop texts where special tokens are left out."""
-    tokens = {token.content: i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+def stop_findings(
+    tokenizer: PreTrainedTokenizerBase, ends: Sequence[int], stop: Sequence[str], engine: str
+) -> Iterator[Finding]:
+    """vLLM looks for stop texts where special tokens are left out; one that ends a response anyway does no harm."""
+    added = tokenizer.added_tokens_decoder.items()
+    tokens = {token.content: i for i, token in added if token.special and i not in ends}
     special = [text for text in stop if any(token in text for token in tokens)]
     if special and engine == "vllm":
         ids = [i for token, i in tokens.items() if any(token in text for text in special)]

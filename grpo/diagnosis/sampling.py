@@ -105,8 +105,8 @@ def reward_findings(rewards: Rewards, total: Tensor, *, unfinished: bool) -> Ite
                 REWARDS,
                 f"{name} failed on {count} of {responses} responses ({rewards.errors[name]} errors, "
                 f"{rewards.timeouts[name]} time-outs); what it said is in the error output",
-                "Mend it, trying it with python -m grpo.verifiers, or raise --verifier-time-limit or "
-                "--verifier-memory-limit.",
+                "Mend the verifier or the data, trying both with python -m grpo.verifiers."
+                + (" For more time, --verifier-time-limit." if rewards.timeouts[name] else ""),
             )
     right, uniform = correct(rewards), equal_rewards(total)
     found = (

@@ -76,6 +76,7 @@ def test_a_stop_text_that_vllm_never_sees():
     finding = one(found(tokenizer, stop=("<end2>",)), "fault")
     assert "--stop <end2> holds a special token" in finding.found and f"({OTHER_END})" in finding.advice
     assert not bad(found(tokenizer, stop=("<end2>",), engine="hf"))
+    assert not bad(found(tokenizer, stop=("<end>",)))  # an end as it is
 
 
 def test_padding():

@@ -46,7 +46,7 @@ def test_needs_on_a_cpu_by_hand():
         "vLLM's weights": 4e9,
         "vLLM's KV cache": 0.5 * GIB,
         "activations": 100_000 * 16_384,
-        "logits": 12 * 1024 * 2**15,
+        "logits": 24 * 1024 * 2**15,
     }
     generation = needs(REAL, SHAPE, HOST, "hf")["generation"]
     assert generation["KV cache"] == 256 * 2048 * 1000 * 4 and "gradients" not in generation

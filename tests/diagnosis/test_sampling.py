@@ -78,3 +78,4 @@ def test_whether_there_is_something_to_learn():
 def test_verifiers_that_fail(errors, timeouts, level):
     finding = one(rewards(*[[1.0, 0.0]] * 8, errors=errors, timeouts=timeouts), level)
     assert f"mine failed on {errors + timeouts} of 16 responses" in finding.found
+    assert ("--verifier-time-limit" in finding.advice) == bool(timeouts)
