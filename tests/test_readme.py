@@ -21,6 +21,7 @@ import grpo.verifiers.check
 README = (ROOT / "README.md").read_text()
 COMMANDS = {
     "grpo.train": grpo.config.Config,
+    "grpo.doctor": grpo.config.Config,
     "grpo.evaluate": grpo.evaluation.options.Options,
     "grpo.compare": grpo.compare.Options,
     "grpo.explain": grpo.explain.Options,
