@@ -16,6 +16,7 @@ from grpo.algorithm.ratios import RATIOS
 from grpo.algorithm.surrogates import SURROGATES
 from grpo.algorithm.table import ALGORITHMS, TRUNCATED, UNIFORM_GROUPS, Algorithm
 from grpo.flags import DataFlags, EngineFlags, VerifierFlags
+from grpo.logs.guards import STOPS
 from grpo.logs.wandb_run import WANDB_MODES
 from grpo.model.learner import OptimizerSettings
 from grpo.presets import EMBEDDED_MODEL
@@ -164,8 +165,8 @@ class UpdateFlags:
     """The gradient is scaled down to this norm."""
     micro_batch_tokens: int | None = None
     """Token positions in one forward and backward pass, padding included: memory, never the result; unset: 16384."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    gradient_checkpointing: bool | None = None
+    """Recompute activations in the backward pass: less memory, about a third more time; unset: off (embedded) or on."""
     sync_tolerance: float | None = None
     """Largest mean log-probability gap after a sync, nats; unset: 1e-4 in float32, 5e-2 in bfloat16."""
 
@@ -194,10 +195,14 @@ class RunFlags:
     """Folder that holds the runs."""
     seed: int = 0
     """Seed of draws, sampling and shuffles."""
-    save_every: int = 0
-    """Steps between checkpoints that --resume continues from; 0: only the final model is saved."""
+    save_every: int | None = None
+    """Steps between checkpoints that --resume continues from; 0: only where the run ends early; unset: 0 or 50."""
+    keep: int = 2
+    """Checkpoints that stay, the newest ones; and the best by held-out accuracy besides."""
     resume: bool = False
-    """Continue the run --name from its latest checkpoint, bit for bit."""
+    """Continue the run --name from its newest checkpoint, bit for bit; other flags are read from its config.json."""
+    stop_on: tuple[Literal[STOPS], ...] = ()
+    """Warnings that end the run: reward_collapse and others of logs/README.md."""
     log_samples: int = 2
     """Whole responses written a step, with their rewards."""
     save_rollouts: bool = False

@@ -44,12 +44,21 @@ def written_whole(path: Path) -> Iterator[Path]:
     part = path.with_name(path.name + ".part")
     try:
         yield part
-        with part.open("rb") as file:
-            os.fsync(file.fileno())  # else the name could reach the disk before the content
+        flush(part)  # else the name could reach the disk before the content
         os.replace(part, path)
+        flush(path.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,6 +86,7 @@ def append_jsonl(path: Path, rows: Iterable[Any]) -> None:
         try:
             while rest:  # again only where a write was short: the next one says why
                 rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())  # a checkpoint that outlives a machine must not be ahead of the rows before it
         except BaseException:
             file.truncate(before)
             raise

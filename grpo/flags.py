@@ -77,16 +77,17 @@ def flag(name: str) -> str:
 def check_choices(flags: Any) -> None:
     """Raises: UserError for a value that is none of the choices; the command line refuses it by itself."""
     for name, allowed in choices(type(flags)).items():
-        value = getattr(flags, name)
-        if value is not None and value not in allowed:
-            raise UserError(f"{flag(name)} {value} does not exist. {flag(name)} takes: {', '.join(allowed)}.")
+        given = getattr(flags, name)
+        for value in given if isinstance(given, tuple) else () if given is None else (given,):
+            if value not in allowed:
+                raise UserError(f"{flag(name)} {value} does not exist. {flag(name)} takes: {', '.join(allowed)}.")
 
 
 def choices(command: type) -> dict[str, tuple[str, ...]]:
     """Flag -> its choices, for those that have some."""
     found = {}
     for name, hint in typing.get_type_hints(command).items():
-        for option in (hint, *typing.get_args(hint)):  # `X | None` holds X
+        for option in (hint, *typing.get_args(hint)):  # `X | None` holds X, and so does tuple[X, ...]
             if typing.get_origin(option) is Literal:
                 found[name] = typing.get_args(option)
     return found

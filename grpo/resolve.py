@@ -20,6 +20,7 @@ from grpo.errors import UserError
 from grpo.flags import check_choices, check_device, require
 from grpo.presets import EMBEDDED_MODEL, PRESETS
 from grpo.problems.rows import data_rewards
+from grpo.resume import resumed
 
 RULES = {
     "must be more than 0": (
@@ -42,6 +43,7 @@ RULES = {
         "loss_constant",
         "ratio_cap",
         "kv_cache_gib",
+        "keep",
         "verifier_time_limit",
     ),
     "must not be negative": (
@@ -72,15 +74,21 @@ RULES = {
 
 def parse(arguments: list[str] | None = None) -> Config:
     """The command line -> a resolved, checked config. An unknown flag ends the program with what exists."""
-    return resolve(tyro.cli(Config, args=arguments, prog="python -m grpo.train"))
+    asked = tyro.cli(Config, args=arguments, prog="python -m grpo.train")
+    if asked.resume:
+        return resolve(resumed(arguments, asked), given=())  # what the run was begun with has passed
+    return resolve(asked)
 
 
-def resolve(config: Config) -> Config:
-    """Fill what is unset from the preset and the algorithm's row, and check the result. Raises: UserError."""
+def resolve(config: Config, given: Collection[str] | None = None) -> Config:
+    """Fill what is unset from the preset and the algorithm's row, and check the result. Raises: UserError.
+
+    given: the cells that the user has set, as far as they are to be checked against the rest; unset: all that are set.
+    """
     if config.algo not in ALGORITHMS:
         raise UserError(f"There is no algorithm '{config.algo}'. --algo takes: {', '.join(ALGORITHMS)}.")
-    given = config.given()
-    preset = PRESETS["embedded" if config.model is None else "real"]
+    given = config.given() if given is None else given
+    preset = PRESETS["embedded" if config.model in (None, str(EMBEDDED_MODEL)) else "real"]
     model = config.model or str(EMBEDDED_MODEL)
     filled = {**preset, **asdict(ALGORITHMS[config.algo]), "model": model}
     unset = {field.name for field in fields(Config) if getattr(config, field.name) is None}
@@ -163,5 +171,5 @@ def check_folder(config: Config) -> None:
     folder = config.run_folder
     if config.resume and not folder.is_dir():
         raise UserError(f"--resume: there is no run folder {folder}. Name the run to continue by --name.")
-    if not config.resume and folder.exists():
+    if not config.resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"The run folder {folder} exists already. Choose another --name, or continue it by --resume.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,19 +13,24 @@ from transformers import PreTrainedTokenizerBase
 from grpo.algorithm.ingredients import Advantage, Aggregation, load_advantage, load_aggregation, load_loss_term
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.algorithm.objective import LossTerm
-from grpo.algorithm.table import in_todays_words
 from grpo.config import Config
 from grpo.engines.choose import EngineSettings, choose_engine, make_engine
 from grpo.engines.protocol import Engine
+from grpo.engines.revival import Revival
 from grpo.engines.sync import TOLERANCE, SyncProbe
+from grpo.errors import UserError
 from grpo.files import read_json
 from grpo.flags import EngineFlags, VerifierFlags
 from grpo.inputs import Inputs, load_inputs
+from grpo.keeper import Keeper, newest_whole
+from grpo.logs.guards import Guards
 from grpo.logs.logger import Logger
-from grpo.model.checkpoint import latest_checkpoint, restore
+from grpo.model.checkpoint import Restored, Trained, restore, step_of
 from grpo.model.policy import Policy, Reference
 from grpo.model.pretrained import load_model
+from grpo.model.recompute import recompute_layers
 from grpo.records import Problem
+from grpo.resume import words
 from grpo.verifiers.verify import Verifiers
 
 
@@ -48,6 +52,8 @@ class Parts:
     engine: Engine
     probe: SyncProbe
     logger: Logger
+    guards: Guards
+    keeper: Keeper
     first_step: int
 
 
@@ -55,29 +61,32 @@ class Parts:
 def make_parts(config: Config) -> Iterator[Parts]:
     """Everything the loop uses; closed at the end, however it ends. Raises: UserError before a model is loaded."""
     engine_name, engine_reason = choose_engine(config.engine)
-    source = str(latest_checkpoint(config.run_folder)) if config.resume else config.model
+    checkpoint, said = resuming(config) if config.resume else (None, [])
+    source = str(checkpoint or config.model)
     inputs = load_inputs(config, source)
     verifiers = make_verifiers(config.verifiers, config)
-    changed = changed_since(config) if config.resume else []
     with verifiers:  # its processes start while the model loads
         policy = make_policy(source, config)
-        reference = make_reference(policy, config)
-        kl_coef = KLCoefficient(config.kl_coef, config.kl_target, config.kl_horizon)
-        old_kl_coef = OldKLCoefficient(config.old_kl_coef, config.old_kl_target)
-        done = restore(Path(source), policy, kl_coef, old_kl_coef) if config.resume else 0
+        reference = make_reference(policy, config, checkpoint)
+        trained = Trained(
+            policy,
+            KLCoefficient(config.kl_coef, config.kl_target, config.kl_horizon),
+            OldKLCoefficient(config.old_kl_coef, config.old_kl_target),
+        )
+        restored = restore(checkpoint, trained) if checkpoint else Restored(step=0, wandb_id=None)
         logger = Logger(
             config.run_folder,
             steps=config.steps,
-            first_step=done + 1,
+            first_step=restored.step + 1,
             config=config.to_json(),
             wandb_mode=config.wandb,
             project=config.wandb_project,
             group=config.wandb_group,
+            wandb_id=restored.wandb_id,
         )
         with logger:
-            logger.say(announcement(config, inputs, policy, f"{engine_name} ({engine_reason})"))
-            for change in changed:
-                logger.say(change)
+            for line in [announcement(config, inputs, policy, f"{engine_name} ({engine_reason})"), *said]:
+                logger.say(line)
             settings = engine_settings(
                 config,
                 stop=config.stop,
@@ -95,25 +104,29 @@ def make_parts(config: Config) -> Iterator[Parts]:
                 advantage=load_advantage(config.advantage),
                 aggregation=load_aggregation(config.aggregation, config.loss_constant),
                 loss_term=load_loss_term(config.loss_term),
-                kl_coef=kl_coef,
-                old_kl_coef=old_kl_coef,
-                engine=make_engine(engine_name, config.model, inputs.tokenizer, settings, policy),
+                kl_coef=trained.kl_coef,
+                old_kl_coef=trained.old_kl_coef,
+                engine=Revival(
+                    lambda: make_engine(engine_name, source, inputs.tokenizer, settings, policy), say=logger.say
+                ),
                 probe=make_probe(config, policy, inputs.tokenizer),
                 logger=logger,
-                first_step=done + 1,
+                guards=Guards(logger.rows, config.stop_on),
+                keeper=Keeper(config, trained, inputs.tokenizer, logger, done=restored.step),
+                first_step=restored.step + 1,
             )
 
 
-def changed_since(config: Config) -> list[str]:
-    """What a resumed run is asked to do otherwise than the run it continues, a line each."""
-    path = config.run_folder / "config.json"
-    before = in_todays_words(read_json(path, "Name another run by --name, or begin a new one without --resume."))
-    now = json.loads(json.dumps(config.to_json()))
-    return [
-        f"resumed with another value: --{name.replace('_', '-')} {value}, was {before[name]}"
-        for name, value in now.items()
-        if name != "resume" and name in before and before[name] != value
-    ]
+def resuming(config: Config) -> tuple[Path | None, list[str]]:
+    """The checkpoint that a resumed run goes on from, None for its beginning, and what is to be said of it."""
+    before = read_json(config.run_folder / "config.json", "Begin a new run without --resume, under another --name.")
+    checkpoint, said = newest_whole(config.run_folder)
+    if checkpoint and config.steps < step_of(checkpoint):
+        raise UserError(
+            f"--steps {config.steps}, but the run {config.name} has done {step_of(checkpoint)}. Its model after them "
+            f"is {checkpoint}."
+        )
+    return checkpoint, [*said, *words(before, config)]
 
 
 def make_verifiers(specs: tuple[str, ...], flags: VerifierFlags) -> Verifiers:
@@ -151,7 +164,7 @@ def make_policy(source: str, config: Config) -> Policy:
     """The model of `source` with its optimizer."""
     model = load_model(source, device=torch_device(config), trust_remote_code=config.trust_remote_code)
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        recompute_layers(model)
     return Policy(
         model,
         temperature=config.temperature,
@@ -161,11 +174,11 @@ def make_policy(source: str, config: Config) -> Policy:
     )
 
 
-def make_reference(policy: Policy, config: Config) -> Reference | None:
-    """The frozen starting model; None where no term asks for it. A resumed run loads it anew."""
+def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> Reference | None:
+    """The frozen starting model; None where no term asks for it. A run that goes on from a checkpoint loads it anew."""
     if not config.needs_reference:
         return None
-    if not config.resume:
+    if checkpoint is None:
         return policy.frozen_copy()
     model = load_model(config.model, device=str(policy.device), trust_remote_code=config.trust_remote_code)
     return Reference(model, config.temperature, config.micro_batch_tokens)

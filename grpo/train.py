@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+import torch
 import transformers
 
 from grpo.algorithm.credit import credit
 from grpo.algorithm.dynamic_sampling import Scored, dropped, enough, score, select
 from grpo.algorithm.objective import Objective
 from grpo.config import Config
-from grpo.engines.sync import SyncError
-from grpo.errors import UserError
+from grpo.errors import RunError, UserError
 from grpo.evaluation.measures import training_metrics
 from grpo.evaluation.responses import evaluate
 from grpo.evaluation.results import write_results
+from grpo.interrupts import Interrupted, interruptible
 from grpo.logs.logger import summary, whole_samples
 from grpo.logs.metrics import Metrics, Stopwatch, step_metrics
 from grpo.logs.rollouts import SETTINGS, Recording, save_rollouts
 from grpo.model.batching import collate, optimizer_batches
-from grpo.model.checkpoint import save_checkpoint, save_model
+from grpo.model.checkpoint import save_model
+from grpo.model.learner import not_finite
 from grpo.outcomes import correct
 from grpo.problems.draw import draw, draw_anew
 from grpo.records import Batch, Group, Problem, Rewards
 from grpo.resolve import parse
 from grpo.setup import Parts, make_parts
+
+MAX_SKIPPED = 3
+"""Skipped updates in a row that end a run."""
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""A disk that is full, over quota, read-only or broken: said without a traceback."""
 
 
 def train(config: Config, parts: Parts) -> None:
@@ -64,7 +74,8 @@ def train(config: Config, parts: Parts) -> None:
             if enough(pool, config.problems_per_step):
                 break
         groups, rewards, total, informative = select(pool, config.problems_per_step)
-        save_step(config, parts, step, groups, rewards)
+        if config.save_rollouts:
+            save_step(config, parts, step, groups, rewards)
 
         with watch("update"):
             # Groups -> a batch of B rows, shifted once.              prompt ab, response cd -> inputs abc, targets bcd
@@ -74,26 +85,29 @@ def train(config: Config, parts: Parts) -> None:
             # 3. Credit: better than its group? [P, G] -> [B, T].     [1, 0] -> [. .5 .5], [. -.5 .]
             credited = credit(batch, groups, total, parts.advantage, row, rewards.by_verifier)
             batch = replace(batch, advantages=credited.of_tokens)
+
+        with parts.keeper.whole_step(step):  # the weights move: from here on a Ctrl-C waits for the end of the step
             # 4. Update: clipped. [B, T] -> one number each.          1,024 responses -> 8 optimizer batches of 128
             objective, times = Objective(row, parts.loss_term), (config.updates_per_step, config.epochs_per_step)
-            updates = [
-                policy.update(optimizer_batch, objective)
-                for optimizer_batch in optimizer_batches(batch, *times, parts.aggregation, step_seed(config, step))
-            ]
-        # 5. Sync: the next responses come from the new weights, and that is proved.
-        with watch("sync"):
-            engine.sync(policy)
-            gap = probe.check(engine, policy, step)
-
-        metrics = step_metrics(step, groups, rewards, credited.rewards, updates, watch)
-        metrics |= {"policy/sync_gap": gap, "policy/kl_coef": row.kl_coef, "policy/old_kl_coef": row.old_kl_coef}
-        metrics |= {"group/refills": len(pool) - 1, "group/dropped": left_out.float().mean().item()}
-        parts.kl_coef.update(metrics["policy/kl"], len(batch))
-        parts.old_kl_coef.update(metrics["policy/old_kl"])
-        metrics |= held_out_metrics(config, parts, step)
-        parts.logger.log(metrics, whole_samples(step, groups, rewards, credited, config.log_samples))
-        if config.save_every and step % config.save_every == 0:
-            save_checkpoint(config.run_folder, step, policy, parts.tokenizer, parts.kl_coef, parts.old_kl_coef)
+            with watch("update"):
+                updates = [
+                    policy.update(optimizer_batch, objective)
+                    for optimizer_batch in optimizer_batches(batch, *times, parts.aggregation, step_seed(config, step))
+                ]
+            metrics = step_metrics(step, groups, rewards, credited.rewards, updates, watch.tokens)
+            metrics |= {"policy/kl_coef": row.kl_coef, "policy/old_kl_coef": row.old_kl_coef}
+            metrics |= {"group/refills": len(pool) - 1, "group/dropped": left_out.float().mean().item()}
+            parts.kl_coef.update(metrics["policy/kl"], len(batch))
+            parts.old_kl_coef.update(metrics["policy/old_kl"])
+            # 5. Sync: the next responses come from the new weights, and that is proved.
+            with parts.logger.row(metrics, whole_samples(step, groups, rewards, credited, config.log_samples)):
+                with watch("sync"):
+                    engine.sync(policy)
+                    metrics["policy/sync_gap"] = probe.check(engine, policy, step)
+                metrics |= watch.metrics() | held_out_metrics(config, parts, step)
+            save_skipped(config, parts, step, groups, rewards, batch, updates)
+            heed(parts, metrics)
+            parts.keeper.save_if_due(step, metrics.get("eval/accuracy"))
 
 
 def draw_problems(config: Config, parts: Parts, step: int, attempt: int, pool: list[Scored]) -> list[Problem]:
@@ -119,21 +133,48 @@ def step_seed(config: Config, step: int, attempt: int = 0) -> int:
     return config.seed * 1_000_003 + step + 500_000_003 * attempt
 
 
-def save_step(config: Config, parts: Parts, step: int, groups: list[Group], rewards: Rewards) -> None:
-    """With --save-rollouts: the step's rollouts as a file, before the policy that sampled them is updated."""
-    if config.save_rollouts:
-        batch = collate(groups, parts.tokenizer.pad_token_id)  # nothing masked, whatever --truncated says
-        settings = {name: getattr(config, name) for name in SETTINGS}
-        save_rollouts(
-            config.run_folder / "rollouts" / f"step-{step:06d}.pt",
-            Recording(
-                groups,
-                rewards.total,
-                correct(rewards),
-                by_verifier=rewards.by_verifier,
-                old_logprobs=parts.policy.logprobs(batch)[batch.mask],
-                settings=settings | ({"model": None} if config.embedded else {}),
-            ),
+def save_step(
+    config: Config, parts: Parts, step: int, groups: list[Group], rewards: Rewards, met: Batch | None = None
+) -> Path:
+    """The step's rollouts as a file, for grpo.replay: before the policy that sampled them is updated, or with the batch
+    that the updates have met. What that leaves out of the loss then has log-probabilities of the policy as it is now.
+    """
+    whole = collate(groups, parts.tokenizer.pad_token_id)  # nothing masked, whatever --truncated says
+    old_logprobs = parts.policy.logprobs(whole)
+    if met is not None and met.old_logprobs is not None:
+        old_logprobs = torch.where(met.mask, met.old_logprobs, old_logprobs)
+    settings = {name: getattr(config, name) for name in SETTINGS} | ({"model": None} if config.embedded else {})
+    path = config.run_folder / "rollouts" / f"step-{step:06d}.pt"
+    by_verifier = rewards.by_verifier
+    recording = Recording(groups, rewards.total, correct(rewards), old_logprobs[whole.mask], settings, by_verifier)
+    save_rollouts(path, recording)
+    return path
+
+
+def save_skipped(
+    config: Config, parts: Parts, step: int, groups: list[Group], rewards: Rewards, batch: Batch, updates: list[dict]
+) -> None:
+    """Where an update was skipped: what was not finite, and the step's rollouts, to look for the reason."""
+    found = [not_finite(update) for update in updates]
+    if any(found):
+        path = save_step(config, parts, step, groups, rewards, batch)
+        names = ", ".join(dict.fromkeys(name for numbers in found for name in numbers))
+        parts.logger.say(
+            f"step {step}: {sum(map(bool, found))} of {len(found)} updates skipped. NaN or infinite: {names}. Look at "
+            f"the step: python -m grpo.replay {path}"
+        )
+
+
+def heed(parts: Parts, metrics: Metrics) -> None:
+    """Say what the metrics warn of. Raises: RunError for a warning of --stop-on, and for 3 skipped updates in a row."""
+    for warning in parts.guards.look(metrics):
+        parts.logger.say(f"warning: {warning.text} (--stop-on {warning.name} would end the run here)")
+        if warning.stops:
+            raise RunError(f"--stop-on {warning.name}: {warning.text}")
+    if metrics["policy/skipped_in_a_row"] >= MAX_SKIPPED:
+        raise RunError(
+            f"{MAX_SKIPPED} updates in a row had a NaN or infinite number in them and were skipped. Lower "
+            "--learning-rate, and look at the last rows of metrics.jsonl for a loss, KL or gap that ran away."
         )
 
 
@@ -156,21 +197,36 @@ def held_out_metrics(config: Config, parts: Parts, step: int) -> Metrics:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command. Exit status: 0 done, 1 sync or gradient gone wrong, 2 bad input or verifier, 130 interrupted."""
+    """The command. Exit status: 0 done, 1 the run could not go on, 2 bad input or verifier, 128 + n ended by signal n.
+
+    130 is Ctrl-C, 143 a scheduler's SIGTERM. Whatever ends it, the last whole step is saved.
+    """
     transformers.utils.logging.disable_progress_bar()  # ours is the only one
     try:
-        config = parse(arguments)
-        with make_parts(config) as parts:
-            train(config, parts)
-            save_model(config.run_folder / "model", parts.policy, parts.tokenizer)
-            parts.logger.say(summary(config.run_folder))
-    except (UserError, SyncError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        with interruptible():
+            config = parse(arguments)
+            with make_parts(config) as parts:
+                with parts.keeper.rescuing():
+                    train(config, parts)
+                    save_model(config.run_folder / "model", parts.policy, parts.tokenizer)
+                parts.logger.say(summary(config.run_folder))
+    except (UserError, RunError) as error:
+        say_end(f"error: {error}", error)
         return 2 if isinstance(error, UserError) else 1
-    except KeyboardInterrupt:
-        print("interrupted; what was logged and saved is whole", file=sys.stderr)
-        return 130
+    except Interrupted as error:
+        say_end(f"interrupted by {error}", error)
+        return 128 + error.number
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        say_end(f"error: {error}. What was written before is whole.", error)
+        return 1
     return 0
+
+
+def say_end(text: str, error: BaseException) -> None:
+    """Why the run ended, and how it can go on."""
+    print("\n".join([text, *getattr(error, "__notes__", [])]), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -195,6 +195,7 @@ def test_one_response_a_problem_is_fine_where_nothing_is_compared():
 
 def test_an_existing_run_is_not_overwritten(tmp_path):
     (tmp_path / "runs" / "taken").mkdir(parents=True)
+    (tmp_path / "runs" / "taken" / "config.json").touch()
     with pytest.raises(UserError, match="exists already"):
         parse(["--name", "taken"])
 

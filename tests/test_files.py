@@ -95,7 +95,7 @@ def test_the_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", noted_fsync)
     monkeypatch.setattr("os.replace", noted_replace)
     write_json(path, LONG)
-    assert seen == [path.stat().st_size, "renamed"]
+    assert seen == [path.stat().st_size, "renamed", tmp_path.stat().st_size]  # the folder's names last
 
 
 def test_a_killed_process_leaves_the_old_file(tmp_path):

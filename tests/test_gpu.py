@@ -57,7 +57,7 @@ def test_clean_syncs_pass_and_a_lost_one_is_caught_by_sampling(tied_folder, toke
     with torch.no_grad():
         for parameter in policy.model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    assert probe.gap(other, policy) > probe.tolerance
+    assert probe.scores(other, policy).gap > probe.tolerance
 
 
 def test_vllm_sleeps_and_wakes_with_the_new_weights(tied_folder, tokenizer, problems):

@@ -66,6 +66,9 @@ class HFEngine:
         if policy is not self.policy:
             raise ValueError("the hf engine generates with the policy that it was made with, and no other")
 
+    def close(self) -> None:
+        """See Engine.close: the model is the policy's."""
+
     @torch.no_grad()
     def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         """See Engine.score."""

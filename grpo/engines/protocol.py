@@ -47,3 +47,7 @@ class Engine(Protocol):
         A sequence of n ids gives n - 1 numbers.
         """
         ...
+
+    def close(self) -> None:
+        """Give back what the engine holds; it is not used again."""
+        ...

@@ -6,16 +6,22 @@ temperature) raises nothing by itself; the run goes on and learns from the wrong
 - scored: fixed ids, teacher-forced, at temperature 1: do the weights agree?
 - sampled: responses to a prompt that fills several blocks of the prefix cache, at the training temperature: does the
   path that rollouts take (cache, temperature, reported log-probabilities) agree too?
+
+A small update hides below any tolerance for rounding. So the scores are also compared with those of the last check:
+where the policy's have moved and not one bit of the engine's has, the sync did not arrive, however small the update.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from grpo.engines.protocol import Engine
+from grpo.errors import RunError
 from grpo.model.batching import collate
 from grpo.model.policy import Policy
 from grpo.records import Group, Problem, Rollout
@@ -25,9 +31,26 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 SEQUENCES, PROMPT_TOKENS, RESPONSE_TOKENS = 4, 72, 4
 
+MOVED = 0.1
+"""Share of the probe's tokens that the policy must score otherwise than before, for the engine to have to move too: one
+token may round to the same number in the one and not in the other, a tenth of 284 does not."""
 
-class SyncError(RuntimeError):
+
+class SyncError(RunError):
     """The engine does not sample from the policy's weights."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Log-probabilities of N tokens, [N] float32 each."""
+
+    policy: Tensor
+    engine: Tensor
+
+    @property
+    def gap(self) -> float:
+        """Mean absolute difference, nats."""
+        return (self.policy - self.engine).abs().mean().item()
 
 
 class SyncProbe:
@@ -40,13 +63,19 @@ class SyncProbe:
         self.sequences = [tuple(draw.choices(vocabulary, k=length)) for _ in range(SEQUENCES)]
         self.temperature = temperature
         self.tolerance = tolerance
+        self.before: Scores | None = None
+        """What the last check has found."""
 
-    def gap(self, engine: Engine, policy: Policy) -> float:
-        """The larger of the two mean absolute differences (scored, sampled), in nats."""
+    def scores(self, engine: Engine, policy: Policy) -> Scores:
+        """The fixed sequences by both, teacher-forced at temperature 1."""
         scored = [
             Group(Problem("", s[:1], {}), (Rollout(s[1:], tuple(scores), "", truncated=False),))
             for s, scores in zip(self.sequences, engine.score(self.sequences), strict=True)
         ]
+        return _both(scored, policy, 1.0)
+
+    def sampled(self, engine: Engine, policy: Policy) -> Scores:
+        """What the engine samples after the fixed sequences, by both, at the training temperature."""
         sampled = engine.generate(
             [Problem("", sequence, {}) for sequence in self.sequences],
             1,
@@ -54,11 +83,23 @@ class SyncProbe:
             max_tokens=RESPONSE_TOKENS,
             seed=0,
         )
-        return max(_difference(scored, policy, 1.0), _difference(sampled, policy, self.temperature))
+        return _both(sampled, policy, self.temperature)
 
     def check(self, engine: Engine, policy: Policy, step: int) -> float:
-        """The gap. Raises: SyncError above tolerance (a gap of NaN included), naming the step and the gap."""
-        gap = self.gap(engine, policy)
+        """The gap: the larger of the two mean absolute differences (scored, sampled), in nats.
+
+        Raises: SyncError above tolerance (a gap of NaN included), naming the step and the gap; and where the engine has
+        stood still since the last check while the policy has moved.
+        """
+        scores = self.scores(engine, policy)
+        if self.before is not None and stood_still(self.before, scores):
+            raise SyncError(
+                f"step {step}: the update has changed the policy's log-probabilities, and after the weight sync not "
+                "one bit of the engine's has changed: the sync did not arrive, so the run stops here. --engine hf "
+                "needs no sync."
+            )
+        self.before = scores
+        gap = max(scores.gap, self.sampled(engine, policy).gap)
         if not gap <= self.tolerance:
             raise SyncError(
                 f"step {step}: after the weight sync the engine's log-probabilities differ from the policy's by "
@@ -71,7 +112,12 @@ class SyncProbe:
         return gap
 
 
-def _difference(groups: list[Group], policy: Policy, temperature: float) -> float:
+def stood_still(before: Scores, after: Scores) -> bool:
+    """Whether the policy has moved from one check to the next, and the engine has not."""
+    moved = (after.policy != before.policy).float().mean().item()
+    return moved >= MOVED and torch.equal(after.engine, before.engine)
+
+
+def _both(groups: list[Group], policy: Policy, temperature: float) -> Scores:
     batch = collate(groups, pad_id=0)
-    ours = policy.logprobs(batch, temperature)
-    return (ours - batch.sampler_logprobs)[batch.mask].abs().mean().item()
+    return Scores(policy.logprobs(batch, temperature)[batch.mask], batch.sampler_logprobs[batch.mask])

@@ -45,6 +45,7 @@ def held_back_stderr() -> Iterator[None]:
 
 with held_back_stderr():
     from vllm import LLM, SamplingParams
+    from vllm.distributed import cleanup_dist_env_and_memory
     from vllm.platforms import current_platform
     from vllm.sampling_params import RequestOutputKind
 
@@ -185,6 +186,12 @@ class VLLMEngine:
             [scores[token].logprob for token, scores in zip(s[1:], output.prompt_logprobs[1:], strict=True)]
             for s, output in zip(sequences, outputs, strict=True)
         ]
+
+    def close(self) -> None:
+        """See Engine.close. Another engine can then be made in this process."""
+        self.engine.engine_core.shutdown()
+        del self.engine, self.llm
+        cleanup_dist_env_and_memory()
 
     @contextmanager
     def _aborting(self, requests: dict[str, tuple[int, int]]) -> Iterator[None]:

@@ -10,7 +10,8 @@ import importlib.metadata
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +53,19 @@ class Logger:
         wandb_mode: str,
         project: str,
         group: str | None = None,
+        wandb_id: str | None = None,
     ) -> None:
         wandb_mode = resolve_wandb_mode(wandb_mode)  # refused before the folder is made, which would then be in the way
         config = {**config, "versions": versions(), "commit": commit()}
         new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        rows, samples = (drop_rows_from(folder / name, first_step) for name in ("metrics.jsonl", "samples.jsonl"))
+        write_json(folder / "config.json", config)  # first: what --resume needs to know
+        again = first_step if first_step > 1 else 0  # step 0 is no update: a run that begins anew measures it anew
+        rows, samples = (drop_rows_from(folder / name, again) for name in ("metrics.jsonl", "samples.jsonl"))
+        self.console = Console(highlight=False, soft_wrap=True)
         self.wandb: WandbRun | None = None
         if wandb_mode != "off":
-            place = dict(project=project, group=group, config=config)
+            place = dict(project=project, group=group, config=config, known=wandb_id, say=self.say)
             try:
                 self.wandb = WandbRun(folder, wandb_mode, **place, rows=rows, samples=samples)
             except UserError:
@@ -68,9 +73,14 @@ class Logger:
                     shutil.rmtree(folder)
                 raise
         self.folder = folder
-        self.tokens_total = sum(map(generated, rows))
-        write_json(folder / "config.json", config)
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.rows = rows
+        """What a resumed run has logged before."""
+        self.last_step: int | None = None
+        self.accuracies: dict[int, float] = {}
+        """Step -> held-out accuracy, where it was measured."""
+        self.tokens_total = 0.0
+        for row in rows:
+            self._remember(row)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -93,21 +103,40 @@ class Logger:
         if self.wandb is not None:
             self.wandb.finish(exit_code=0 if kind is None else 1)
 
+    @property
+    def wandb_id(self) -> str | None:
+        """The id of the run in wandb; None where it is off."""
+        return self.wandb and self.wandb.id
+
     def say(self, text: str) -> None:
         """One line on the console, above the progress bar."""
         self.console.print(text, markup=False)
 
+    @contextmanager
+    def row(self, metrics: Metrics, samples: Sequence[dict[str, Any]] = ()) -> Iterator[None]:
+        """Log `metrics` with what the block has added to them, also where it raises: the step has been done."""
+        try:
+            yield
+        finally:
+            self.log(metrics, samples)
+
     def log(self, metrics: Metrics, samples: Sequence[dict[str, Any]] = ()) -> None:
         """One step: a line on the console, a row of metrics.jsonl and of wandb, a few whole samples."""
-        self.tokens_total += generated(metrics)
-        metrics = {**metrics, "tokens_total": self.tokens_total}
-        append_jsonl(self.folder / "metrics.jsonl", [metrics])
+        metrics = {**metrics, "tokens_total": self.tokens_total + generated(metrics)}
         if samples:
             append_jsonl(self.folder / "samples.jsonl", samples)
+        append_jsonl(self.folder / "metrics.jsonl", [metrics])
+        self._remember(metrics)
         if self.wandb is not None:
             self.wandb.log(metrics, samples)
         self.progress.update(self.task, completed=metrics["step"])
         self.say(step_line(metrics))
+
+    def _remember(self, row: Metrics) -> None:
+        self.last_step = int(row["step"])
+        self.tokens_total += generated(row)
+        if row.get("eval/accuracy") is not None:
+            self.accuracies[self.last_step] = row["eval/accuracy"]
 
 
 def generated(metrics: Metrics) -> float:

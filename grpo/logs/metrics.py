@@ -49,6 +49,8 @@ METRICS: dict[str, str] = {
     "policy/clip_dual": "share of tokens whose ratio is above --dual-clip while the advantage is negative",
     "policy/grad_norm": "gradient norm before it is cut to --max-grad-norm, mean over the step's updates",
     "policy/learning_rate": "learning rate of the step's last update",
+    "policy/skipped": "updates of the step that were skipped, because a number in them was NaN or infinite",
+    "policy/skipped_in_a_row": "the longest row of skipped updates up to now that reaches into the step; 3 end the run",
     "policy/engine_gap": "sampler against trainer: mean absolute difference of the sampled tokens' log-probabilities",
     "policy/sync_gap": "the same on the fixed probe after the sync; above --sync-tolerance the run stops",
     "policy/importance": "mean weight that corrects the engine gap; 1 where sampler and trainer agree",
@@ -103,30 +105,35 @@ def step_metrics(
     rewards: Rewards,
     total: Tensor,
     updates: Sequence[dict[str, float]],
-    watch: Stopwatch,
+    generated: float,
 ) -> Metrics:
-    """A step's row, but for the sync's gap and the evaluation."""
+    """A step's row, but for the times, the sync's gap and the evaluation. `generated`: tokens, as Stopwatch counts."""
     tokens = lengths(groups).sum().item()
-    seconds = sum(watch.seconds.values())
     return {
         "step": step,
         **rollout_metrics(groups, rewards, total),
         **update_metrics(updates),
-        **watch.seconds,
-        "time/step": seconds,
         "tokens": tokens,
-        "tokens_dropped": watch.tokens - tokens,
-        "tokens_per_second": watch.tokens / seconds,
+        "tokens_dropped": generated - tokens,
         **memory_metrics(),
     }
 
 
 def update_metrics(updates: Sequence[dict[str, float]]) -> Metrics:
-    """`policy/...`: means over a step's updates; the learning rate and the KL to the old policy are the last one's."""
-    measured = {name: [update[name] for update in updates if update[name] is not None] for name in updates[0]}
+    """`policy/...`: means over a step's updates; the learning rate and the KL to the old policy are the last one's.
+
+    Skipped updates are counted and left out of all else; None where none was made.
+    """
+    made = [update for update in updates if not update["skipped_in_a_row"]]
+    names = [name for name in updates[0] if name != "skipped_in_a_row"]
+    measured = {name: [update[name] for update in made if update[name] is not None] for name in names}
     means = {f"policy/{name}": fmean(values) if values else None for name, values in measured.items()}
-    last = {f"policy/{name}": updates[-1][name] for name in ("learning_rate", "old_kl")}
-    return {"policy/kl": None, **means, **last}
+    last = {f"policy/{name}": made[-1][name] for name in ("learning_rate", "old_kl") if made}
+    skipped = {
+        "policy/skipped": float(len(updates) - len(made)),
+        "policy/skipped_in_a_row": max(update["skipped_in_a_row"] for update in updates),
+    }
+    return {"policy/kl": None, **means, **last, **skipped}
 
 
 def memory_metrics() -> Metrics:
@@ -147,6 +154,11 @@ class Stopwatch:
     def count(self, groups: Sequence[Group]) -> None:
         """Add the tokens of the groups that were generated."""
         self.tokens += lengths(groups).sum().item()
+
+    def metrics(self) -> Metrics:
+        """`time/...`, and tokens a second."""
+        seconds = sum(self.seconds.values())
+        return {**self.seconds, "time/step": seconds, "tokens_per_second": self.tokens / seconds}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:

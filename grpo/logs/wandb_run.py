@@ -1,22 +1,23 @@
-"""A run in wandb: every metric against `step`, one table of samples that stays small, one wandb run through resumes.
+"""A run in wandb: each step once, through deaths and resumes, and one table of samples that stays small.
 
 A section of the run's page is what stands before a key's slash: reward, length, group, policy, eval, time, memory.
+wandb is never a reason for the training to end or to wait: where it fails, that is said once, and wandb is left alone.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping, Sequence
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from grpo.errors import UserError
-from grpo.logs.metrics import METRICS, Metrics
+from grpo.logs.bounded_call import described, within
+from grpo.logs.metrics import Metrics
 from grpo.logs.pictures import Thinned, length_chart, sample_table
-
-if TYPE_CHECKING:
-    import wandb
+from grpo.logs.wandb_start import FINISH_SECONDS, Superseded, define_metrics, id_to_continue, parts, start
 
 WANDB_MODES = ("auto", "online", "offline", "off")
 """What `--wandb` accepts; `auto` is online where an account is configured and offline elsewhere."""
@@ -27,15 +28,23 @@ ENVIRONMENT_MODES = {"online": "online", "run": "online", "offline": "offline", 
 PICTURE_GROWTH = 1.25
 """A picture is uploaded at the first step, and whenever the run is this many times as long: 28 times in 1,000 steps."""
 
+STEP_SECONDS = 30
+"""What wandb has for taking a step's row, which it takes in a thousandth of a second where it is well."""
+
 
 class WandbRun:
-    """One training run in wandb: `log` adds a step, `finish` ends it.
+    """One training run in wandb: `log` adds a step, `finish` ends it. Neither raises what comes from wandb.
+
+    Online, wandb's server tells at a resume which steps it has: earlier rows that it lacks are sent, and steps that it
+    has are not sent again. Offline, a resumed run begins a new folder that holds every row; older ones are renamed.
 
     Args:
         folder: the run's folder; wandb writes to `folder/wandb`.
         mode: online or offline.
         rows, samples: what a resumed run has logged before. Where wandb was off or in the other mode then, a new
             wandb run begins with these rows.
+        known: the id of the wandb run that is continued; None: the newest in wandb's folder.
+        say: takes what the user must know.
 
     Raises: UserError where wandb does not start, such as without a network.
     """
@@ -50,33 +59,51 @@ class WandbRun:
         config: Mapping[str, Any],
         rows: Sequence[Metrics] = (),
         samples: Sequence[dict[str, Any]] = (),
+        known: str | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
+        self.say = say or (lambda text: print(text, file=sys.stderr))
+        self.mode = mode
         self.uploaded = self.step = 0
         self.best_accuracy: float | None = None
+        self.stopped = False
         self.samples, self.lengths = Thinned(), Thinned()
-        known = previous_id(folder, mode)
+        known = id_to_continue(folder, mode, known)
+        older = [path for path, id_ in parts(folder, mode).items() if id_ == known] if mode == "offline" else []
         self.run = start(folder, mode, known, project=project, group=group, config=config)
-        define_metrics(self.run)
+        self.id: str = self.run.id
+        self.folder = Path(self.run.dir).parent
+        self.first_step = self.run.starting_step
+        """The first that the server does not have; 0 where there is none to ask."""
+        self.superseded = Superseded(older, self.folder / f"run-{self.id}.wandb")
+        self._attempt(lambda: define_metrics(self.run))
         for row in rows:
             self._remember(row)
-            if known is None:
-                self._send(row)
+            self._send(row)
         for sample in samples:
             self.samples.add(sample)
 
     def log(self, metrics: Metrics, samples: Sequence[dict[str, Any]] = ()) -> None:
         """One step's row, and the pictures where they are due. What is None is left out."""
+        self._attempt(self.superseded.look)
         self._remember(metrics)
         for sample in samples:
             self.samples.add(sample)
-        due = self.step >= PICTURE_GROWTH * self.uploaded
-        self._send(metrics, self._pictures() if due else None)
+        self._send(metrics, pictures=self.step >= PICTURE_GROWTH * self.uploaded)
 
     def finish(self, exit_code: int) -> None:
         """The pictures of the whole run, and its end: wandb shows exit code 0 as finished and any other as failed."""
         if self.step > self.uploaded:
-            self.run.log({"step": self.step} | self._pictures())
-        self.run.finish(exit_code=exit_code)
+            self._attempt(self._finish_pictures)
+        # wandb keeps to FINISH_SECONDS by itself, unless it is its own process that hangs.
+        error = within(STEP_SECONDS + (0 if self.stopped else FINISH_SECONDS), lambda: self.run.finish(exit_code))
+        if error is None:
+            self._attempt(lambda: self.superseded.look(finished=True))
+            return
+        self._stop(f"wandb did not finish ({described(error)}). metrics.jsonl has every step. {self._rest()}")
+        import wandb
+
+        within(STEP_SECONDS, wandb.teardown)  # else the interpreter waits at its exit for wandb's process
 
     def _remember(self, row: Metrics) -> None:
         """What later rows are compared with and drawn beside; wandb's own maxima begin anew at a resume."""
@@ -85,17 +112,54 @@ class WandbRun:
         if row.get("eval/accuracy") is not None:
             self.best_accuracy = max(row["eval/accuracy"], self.best_accuracy or 0.0)
 
-    def _send(self, row: Metrics, pictures: dict[str, Any] | None = None) -> None:
-        self.run.log({name: value for name, value in row.items() if value is not None} | (pictures or {}))
-        if row.get("eval/accuracy") is not None:
-            self.run.summary["eval/accuracy"] = {"last": row["eval/accuracy"], "max": self.best_accuracy}
+    def _send(self, row: Metrics, pictures: bool = False) -> None:
+        """The row as wandb's own step of that number, closed at once: a row held open would be lost at a kill."""
+        if self.step < self.first_step:
+            return
+
+        def send() -> None:
+            values = {name: value for name, value in row.items() if value is not None}
+            self.run.log(values | (self._pictures() if pictures else {}), step=self.step, commit=True)
+            if row.get("eval/accuracy") is not None:
+                self.run.summary["eval/accuracy"] = {"last": row["eval/accuracy"], "max": self.best_accuracy}
+
+        self._attempt(send)
 
     def _pictures(self) -> dict[str, Any]:
         self.uploaded = self.step
         return sample_table(self.samples.rows) | length_chart(self.lengths.rows)
 
+    def _finish_pictures(self) -> None:
+        """Into the summary, which wandb's page shows: the last row is closed, and another would be a step too many."""
+        for key, picture in self._pictures().items():
+            if hasattr(picture, "spec"):  # a chart, of which wandb keeps the table
+                picture.set_key(key)
+                key, picture = picture.spec.table_key, picture.table
+            self.run.summary[key] = picture
 
-# The run in wandb ------------------------------------------------------------------------------------------------
+    def _attempt(self, do: Callable[[], None]) -> None:
+        if self.stopped:
+            return
+        if error := within(STEP_SECONDS, do):
+            self._stop(
+                f"wandb stopped at step {self.step} ({described(error)}). Training goes on without it; metrics.jsonl "
+                "has every step, and a run that --resume continues sends wandb what is missing."
+            )
+
+    def _rest(self) -> str:
+        """How what wandb did not take gets there. wandb's upload of a resumed part repeats what had arrived of it."""
+        if self.run.resumed:
+            return "To send wandb what is missing, continue this run by --resume."
+        online = "--include-online " if self.mode == "online" else ""
+        return f"`wandb sync {online}{shlex.quote(str(self.folder))}` uploads what wandb has on the disk."
+
+    def _stop(self, text: str) -> None:
+        if not self.stopped:
+            self.stopped = True
+            self.say(text)
+
+
+# The mode --------------------------------------------------------------------------------------------------------
 
 
 def resolve_wandb_mode(mode: str) -> str:
@@ -123,58 +187,3 @@ def resolve_wandb_mode(mode: str) -> str:
     if mode == "auto":
         return "offline"
     raise UserError(f"{asked}, but no wandb account is configured. Run `wandb login`, or use --wandb offline.")
-
-
-def previous_id(folder: Path, mode: str) -> str | None:
-    """The id of the wandb run that this folder's run was logged to in this mode, from wandb's own folder names."""
-    prefix = "offline-run" if mode == "offline" else "run"
-    names = sorted(path.name for path in (folder / "wandb").glob(f"{prefix}-*"))  # they begin with the time
-    found = re.fullmatch(rf"{prefix}-\d+_\d+-(.+)", names[-1]) if names else None
-    return found and found[1]
-
-
-def start(
-    folder: Path, mode: str, known: str | None, *, project: str, group: str | None, config: Mapping[str, Any]
-) -> wandb.Run:
-    """A new wandb run, or the `known` one to be continued. Raises: UserError."""
-    import wandb
-
-    try:
-        return wandb.init(
-            project=project,
-            group=group,
-            job_type="train",
-            name=folder.name,
-            tags=tags(config),
-            config=dict(config),
-            id=known,
-            resume="allow" if known else None,
-            dir=folder,
-            mode=mode,
-            settings=wandb.Settings(silent=True, console="off"),
-        )
-    except wandb.Error as error:
-        raise UserError(f"wandb did not start ({error}). Where there is no network, use --wandb offline.") from error
-
-
-def tags(config: Mapping[str, Any]) -> list[str]:
-    """Algorithm, model and data by their short names; wandb takes 64 characters each.
-
-    >>> tags({"algo": "grpo", "model": "Qwen/Qwen2.5-Math-1.5B", "data": "./problems.jsonl"})
-    ['grpo', 'Qwen2.5-Math-1.5B', 'problems.jsonl']
-    """
-    values = [config.get(name) for name in ("algo", "model", "data")]
-    names = [name for value in values for name in (value if isinstance(value, tuple | list) else [value])]
-    short = (os.path.basename(os.path.abspath(name))[:64] for name in names if name)  # `--model .`: the folder's name
-    return list(dict.fromkeys(filter(None, short)))
-
-
-def define_metrics(run: wandb.Run) -> None:
-    """`step` is the axis of every chart: wandb's own counts rows, and a resumed run does some steps again.
-
-    An area is a pattern, so that a new key finds its axis by itself. No key matches two patterns: wandb takes any.
-    """
-    run.define_metric("step", hidden=True)
-    for name in dict.fromkeys(f"{key.partition('/')[0]}/*" if "/" in key else key for key in METRICS if key != "step"):
-        run.define_metric(name, step_metric="step")
-    run.define_metric("eval/accuracy", step_metric="step", summary="none")  # WandbRun writes it, as last and max

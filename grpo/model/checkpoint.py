@@ -1,78 +1,169 @@
-"""Save, find, resume. A checkpoint is a Hugging Face folder with the trainer's state beside the model.
+"""One checkpoint: a Hugging Face folder with the trainer's state beside the model, and a list of what it should hold.
+
+    checkpoint-7/  model.safetensors, config.json, ...    what transformers and vLLM load
+                   trainer_state.pt                       optimizer, schedule, KL weights, step, config, wandb id
+                   manifest.json                          each file's size and SHA-256
 
 A resumed run continues bit for bit: draws, seeds and shuffles are pure functions of the step, so the weights, the
-optimizer, the schedule and the weights of the KL are all the state there is. Folders appear whole or not at all.
+optimizer, the schedule and the weights of the KL are all the state there is. Folders appear whole or not at all; the
+manifest finds what a failing disk, a copy that broke off or a hand has done to one later.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
+import re
 import shutil
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
-from grpo.errors import UserError
-from grpo.model.policy import Policy
+from grpo.errors import RunError, UserError
+from grpo.files import read_json, write_json
+from grpo.folders import folder_written_whole
+from grpo.model.learner import Learner
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 STATE = "trainer_state.pt"
+MANIFEST = "manifest.json"
+MIB = 2**20
 
 
-def save_model(folder: Path, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
-    """The policy as a folder that transformers and vLLM load."""
+@dataclass(frozen=True)
+class Trained:
+    """What training changes, and a checkpoint therefore holds."""
+
+    policy: Learner
+    kl_coef: KLCoefficient
+    old_kl_coef: OldKLCoefficient
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What else a checkpoint says."""
+
+    step: int
+    wandb_id: str | None
+
+
+def save_model(folder: Path, policy: Learner, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The policy as a folder that transformers and vLLM load. Raises: RunError, with the old folder in place."""
     _write(folder, policy, tokenizer, state=None)
 
 
 def save_checkpoint(
-    run: Path,
+    folder: Path,
     step: int,
-    policy: Policy,
+    trained: Trained,
     tokenizer: PreTrainedTokenizerBase,
-    kl_coef: KLCoefficient,
-    old_kl_coef: OldKLCoefficient,
+    *,
+    config: dict[str, Any] | None = None,
+    wandb_id: str | None = None,
 ) -> None:
-    """`run/checkpoint-STEP`: the model, and what a bit-exact resume needs."""
+    """The model, and what a bit-exact resume needs. Raises: RunError, with the old folder in place."""
+    policy = trained.policy
     state = {
         "step": step,
-        "kl_coef": kl_coef.value,
-        "old_kl_coef": old_kl_coef.value,
+        "kl_coef": trained.kl_coef.value,
+        "old_kl_coef": trained.old_kl_coef.value,
         "optimizer": policy.optimizer.state_dict(),
         "schedule": policy.schedule.state_dict(),
+        "skipped_in_a_row": policy.skipped_in_a_row,
+        "config": config,
+        "wandb_id": wandb_id,
     }
-    _write(run / f"checkpoint-{step}", policy, tokenizer, state)
+    _write(folder, policy, tokenizer, state)
 
 
-def latest_checkpoint(run: Path) -> Path:
-    """The newest checkpoint of a run. Raises: UserError where there is none."""
-    found = [path for path in run.glob("checkpoint-*") if (path / STATE).is_file()]
-    if not found:
-        raise UserError(f"--resume: there is no checkpoint in {run}. A run saves one every --save-every steps.")
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]))
+def checkpoints(run: Path) -> dict[int, Path]:
+    """Step -> the run's checkpoint of it, oldest first."""
+    found = {step_of(path): path for path in run.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)}
+    return dict(sorted(found.items()))
 
 
-def restore(checkpoint: Path, policy: Policy, kl_coef: KLCoefficient, old_kl_coef: OldKLCoefficient) -> int:
-    """Optimizer, schedule and KL weights of a checkpoint into a policy made from its model; returns the step."""
-    state = torch.load(checkpoint / STATE, weights_only=True, map_location=policy.device)
+def step_of(checkpoint: Path) -> int:
+    """Its number: the step that was the last one done."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, in words; None where every file is as it was written.
+
+    One of an earlier version has no manifest: that it can be read is all that can be said of it.
+    """
+    if not (checkpoint / STATE).is_file():
+        return f"has no {STATE}"
+    if not (checkpoint / MANIFEST).is_file():
+        return None if _readable(checkpoint / STATE) else f"{STATE} cannot be read"
+    try:
+        listed = read_json(checkpoint / MANIFEST, "").items()
+    except (UserError, AttributeError):
+        return f"{MANIFEST} cannot be read"
+    for name, expected in listed:
+        path = checkpoint / name
+        if not path.is_file():
+            return f"has no {name}"
+        if path.stat().st_size != expected["bytes"] or _digest(path) != expected["sha256"]:
+            return f"{name} is not what was written"
+    return None
+
+
+def restore(checkpoint: Path, trained: Trained) -> Restored:
+    """Optimizer, schedule and KL weights of a checkpoint into a policy made from its model."""
+    policy = trained.policy
+    state = torch.load(checkpoint / STATE, weights_only=True, map_location="cpu")  # copied to the device below
     policy.optimizer.load_state_dict(state["optimizer"])
     policy.schedule.load_state_dict(state["schedule"])
-    for name, weight in (("kl_coef", kl_coef), ("old_kl_coef", old_kl_coef)):
+    policy.skipped_in_a_row = state.get("skipped_in_a_row", 0)  # as all below: earlier versions did not know it
+    for name in ("kl_coef", "old_kl_coef"):
+        weight = getattr(trained, name)
         if weight.target is not None:  # a constant weight is the flag's to say
-            weight.value = state.get(name, weight.value)  # checkpoints of earlier versions know no old_kl_coef
-    return state["step"]
+            weight.value = state.get(name, weight.value)
+    return Restored(state["step"], state.get("wandb_id"))
 
 
-def _write(folder: Path, policy: Policy, tokenizer: PreTrainedTokenizerBase, state: dict | None) -> None:
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    policy.model.save_pretrained(part)
-    tokenizer.save_pretrained(part)
+def _write(folder: Path, policy: Learner, tokenizer: PreTrainedTokenizerBase, state: dict | None) -> None:
+    try:
+        with folder_written_whole(folder) as part:
+            _check_space(part, policy, state)
+            policy.model.save_pretrained(part)
+            tokenizer.save_pretrained(part)
+            if state is not None:
+                torch.save(state, part / STATE)
+                write_json(part / MANIFEST, {path.name: _listed(path) for path in sorted(part.iterdir())})
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors say a full disk each in their way
+        raise RunError(
+            f"{folder} could not be saved: {error}. What was saved before is whole. If the disk is full, free some of "
+            "it; --keep 1 needs the least."
+        ) from error
+
+
+def _check_space(part: Path, policy: Learner, state: dict | None) -> None:
+    tensors = list(policy.model.state_dict().values())
     if state is not None:
-        torch.save(state, part / STATE)
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(part, folder)
+        tensors += [value for slot in policy.optimizer.state.values() for value in slot.values()]
+    needed = sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
+    free = shutil.disk_usage(part).free
+    if free < needed:
+        raise OSError(f"it takes {needed / MIB:,.0f} MiB, and {free / MIB:,.0f} MiB are free on that disk")
+
+
+def _listed(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": _digest(path)}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _readable(state: Path) -> bool:
+    """Whether a file of torch's, a zip archive, has its end."""
+    return zipfile.is_zipfile(state)

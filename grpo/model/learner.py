@@ -1,4 +1,4 @@
-"""Updates of any module by any objective: micro-batches, accumulation, clipping, schedule, and a guard.
+"""Updates of any module by any objective: micro-batches, accumulation, clipping, schedule, and a guard on numbers.
 
 The policy is a learner whose outputs are log-probabilities and entropies (policy.py).
 
@@ -8,6 +8,7 @@ The policy is a learner whose outputs are log-probabilities and entropies (polic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from grpo.algorithm.objective import Measured
 from grpo.model.batching import micro_batches
+from grpo.model.recompute import recomputing
 from grpo.records import Batch
 
 Objective = Callable[..., Measured]
@@ -47,6 +49,8 @@ class Learner:
         self.model = model.eval()  # no dropout: a policy's log-probabilities must be those of the sampler's network
         self.max_grad_norm = settings.max_grad_norm
         self.micro_batch_tokens = micro_batch_tokens
+        self.skipped_in_a_row = 0
+        """Updates left out since the last one that was made, because a number was not finite."""
         self.optimizer = torch.optim.AdamW(
             model.parameters(),
             lr=settings.learning_rate,
@@ -70,19 +74,22 @@ class Learner:
 
     def update(self, batch: Batch, objective: Objective) -> dict[str, float | None]:
         """One optimizer step on a whole optimizer batch. Returns what was measured, the gradient norm before clipping,
-        and the learning rate. Raises: FloatingPointError for a gradient that is not finite; the weights stay."""
+        the learning rate, and how many updates in a row have been skipped.
+
+        An update in which anything that was measured is NaN or infinite (the loss, the gradient, a log-probability and
+        what is computed from it) is skipped: weights, optimizer and schedule stay as they are.
+        """
         measured = self.backward(batch, objective)
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        learning_rate = self.schedule.get_last_lr()[0]
-        if not torch.isfinite(grad_norm):
-            raise FloatingPointError(
-                f"the gradient is {grad_norm.item()}: the weights are left as they were. Lower --learning-rate, and "
-                "look at the last rows of metrics.jsonl for a loss, KL or gap that ran away."
-            )
-        self.optimizer.step()
+        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm).item()
+        measured |= {"grad_norm": grad_norm, "learning_rate": self.schedule.get_last_lr()[0]}
+        if not_finite(measured):
+            self.skipped_in_a_row += 1
+        else:
+            self.skipped_in_a_row = 0
+            self.optimizer.step()
+            self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
-        return {**measured, "grad_norm": grad_norm.item(), "learning_rate": learning_rate}
+        return measured | {"skipped_in_a_row": float(self.skipped_in_a_row)}
 
     def backward(self, batch: Batch, objective: Objective) -> dict[str, float | None]:
         """Add a whole optimizer batch's gradient to the parameters', accumulated over micro-batches.
@@ -94,7 +101,7 @@ class Learner:
         means: dict[str, float] = {}
         count = 0.0
         for micro_batch, _ in on_device(batch, self.micro_batch_tokens, self.device):
-            with autocast(self.device):
+            with autocast(self.device), recomputing(self.model):
                 outputs = self.outputs(micro_batch)
             found = objective(micro_batch, *outputs)
             found.loss.backward()
@@ -104,6 +111,11 @@ class Learner:
                     totals[name] = totals.get(name, 0.0) + values.pop(0)
             count += values.pop(0)
         return sums | {name: value / count if count else None for name, value in means.items()}
+
+
+def not_finite(measured: dict[str, float | None]) -> dict[str, float]:
+    """What is NaN or infinite among the numbers of an update; empty where the update is sound."""
+    return {name: value for name, value in measured.items() if value is not None and not math.isfinite(value)}
 
 
 def on_device(batch: Batch, max_tokens: int, device: torch.device) -> Iterator[tuple[Batch, Tensor]]:

@@ -183,7 +183,9 @@ class _Ground:
 
 
 def _isolate(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the trainer, which ends the workers
+    # A terminal and a scheduler tell every process of a run to end. The trainer ends the workers, after its last step.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(10)  # generation goes first
     if sys.platform == "linux":

@@ -9,7 +9,7 @@ import torch
 from conftest import END, OTHER_END, PAD, ROOT, VOCABULARY, make_model, make_policy
 
 from grpo.engines.hf_engine import HFEngine
-from grpo.engines.sync import SyncError, SyncProbe
+from grpo.engines.sync import Scores, SyncError, SyncProbe, stood_still
 
 TEMPERATURE = 0.8
 
@@ -63,6 +63,7 @@ def swapped(one, two):
 
 
 def caught(engine, policy, probe, step=7):
+    probe.before = None  # as in a run's first check: the gap alone must say it
     with pytest.raises(SyncError, match=rf"step {step}: .* differ from the policy's by \S+ nats") as error:
         probe.check(engine, policy, step)
     assert "tolerance" in str(error.value)
@@ -78,6 +79,34 @@ def test_twenty_clean_syncs_pass(engine, policy, probe):
 def test_no_sync_is_caught(engine, policy, probe):
     move(policy)
     caught(engine, policy, probe)
+
+
+SMALLEST = 1e-7
+"""A learning rate of 1e-6 moves weights by ten times this, and the gap by 1e-5: far below the tolerance."""
+
+
+def test_a_lost_sync_is_caught_however_small_the_update(engine, policy, probe):
+    move(policy, scale=SMALLEST)
+    assert max(probe.scores(engine, policy).gap, probe.sampled(engine, policy).gap) < probe.tolerance / 10
+    with pytest.raises(SyncError, match=r"step 7: .* not one bit of the engine's has changed"):
+        probe.check(engine, policy, 7)
+
+
+def test_the_smallest_updates_pass_where_they_arrive_and_so_do_none_at_all(engine, policy, probe):
+    for step in range(1, 21):
+        if step % 4:
+            move(policy, seed=step, scale=SMALLEST)
+        engine.sync(policy)
+        assert probe.check(engine, policy, step) < 1e-5
+
+
+def test_standing_still_takes_a_tenth_of_the_policys_scores():
+    before = Scores(torch.zeros(20), torch.zeros(20))
+    one, two = torch.zeros(20), torch.zeros(20)
+    one[0] = two[:2] = 1e-6
+    assert not stood_still(before, Scores(one, torch.zeros(20)))
+    assert stood_still(before, Scores(two, torch.zeros(20)))
+    assert not stood_still(before, Scores(two, one))
 
 
 LAYER = "model.layers.1."

@@ -60,17 +60,33 @@ def test_truncated():
     assert truncated(GROUPS).tolist() == [[False, True], [False, False]]
 
 
+def update(skipped_in_a_row=0.0, **measured):
+    return {**measured, "skipped_in_a_row": skipped_in_a_row}
+
+
 def test_updates_are_averaged_but_for_the_learning_rate_and_the_kl_to_the_old_policy():
-    updates = [{"loss": 1.0, "learning_rate": 0.1, "old_kl": 0.0}, {"loss": 3.0, "learning_rate": 0.2, "old_kl": 0.5}]
-    means = {"policy/kl": None, "policy/loss": 2.0}
+    updates = [update(loss=1.0, learning_rate=0.1, old_kl=0.0), update(loss=3.0, learning_rate=0.2, old_kl=0.5)]
+    means = {"policy/kl": None, "policy/loss": 2.0, "policy/skipped": 0.0, "policy/skipped_in_a_row": 0.0}
     assert update_metrics(updates) == means | {"policy/learning_rate": 0.2, "policy/old_kl": 0.5}
+
+
+def test_skipped_updates_are_counted_and_left_out_of_all_else():
+    first = update(loss=1.0, learning_rate=0.1, old_kl=0.0)
+    skipped = [update(loss=NAN, learning_rate=0.2, old_kl=NAN, skipped_in_a_row=i) for i in (1.0, 2.0)]
+    found = update_metrics([first, *skipped, update(loss=2.0, learning_rate=0.2, old_kl=0.3)])
+    assert found["policy/loss"] == 1.5 and found["policy/old_kl"] == 0.3
+    assert found["policy/skipped"] == 2.0 and found["policy/skipped_in_a_row"] == 2.0
+    none = update_metrics(skipped)
+    assert none["policy/loss"] is none["policy/old_kl"] is none["policy/learning_rate"] is None
+    assert none["policy/skipped"] == none["policy/skipped_in_a_row"] == 2.0
 
 
 def test_a_step_adds_up():
     watch = Stopwatch()
     watch.seconds = {"time/generate": 2.0, "time/verify": 0.5, "time/update": 1.0, "time/sync": 0.5}
     watch.tokens = 160.0
-    row = step_metrics(3, GROUPS, REWARDS, REWARDS.total, [{"learning_rate": 0.1, "old_kl": 0.0}], watch)
+    row = step_metrics(3, GROUPS, REWARDS, REWARDS.total, [update(learning_rate=0.1, old_kl=0.0)], watch.tokens)
+    row |= watch.metrics()
     assert row["step"] == 3 and row["time/step"] == 4.0 and row["tokens"] == 100
     assert row["tokens_dropped"] == 60 and row["tokens_per_second"] == 40.0
     explained = set(METRICS)

@@ -12,13 +12,13 @@ import pytest
 import wandb
 from conftest import ROOT
 from test_pictures import sample
-from wandb_file import offline_runs
+from wandb_file import content, offline_runs
 
 from grpo.errors import UserError
 from grpo.logs.logger import Logger
 from grpo.logs.metrics import METRICS
 from grpo.logs.pictures import PICTURES
-from grpo.logs.wandb_run import ENVIRONMENT_MODES, previous_id, resolve_wandb_mode, tags
+from grpo.logs.wandb_run import ENVIRONMENT_MODES, resolve_wandb_mode
 
 CONFIG = {"algo": "dr_grpo", "model": "Qwen/Qwen2.5-0.5B", "data": "arithmetic", "learning_rate": 1e-6}
 
@@ -113,7 +113,7 @@ def test_a_thousand_steps_stay_usable(tmp_path):
         for step in range(1, 1001):
             logger.log(row(step, **{"length/correct": 10.0}), [sample(step), sample(step, response="x" * 5000)])
     (found,) = offline_runs(tmp_path / "run")
-    assert len({line["step"] for line in found.history}) == 1000 and len(found.history) == 1001
+    assert [line["step"] for line in found.history] == list(range(1, 1001))
     for name in ("samples", "by_outcome_table"):
         assert sum(name in artifact for artifact in found.artifacts) == 28
     files = [file for file in (tmp_path / "run" / "wandb").rglob("*") if file.is_file()]
@@ -123,25 +123,28 @@ def test_a_thousand_steps_stay_usable(tmp_path):
     assert len((tmp_path / "run" / "samples.jsonl").read_text().splitlines()) == 2000
 
 
-def test_a_resumed_run_goes_on_in_the_same_wandb_run(tmp_path):
+def test_a_resumed_run_is_one_folder_with_every_step_once(tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(RuntimeError), make_logger(folder) as logger:
         logger.log({"step": 0, **evaluated(0.5)})
         for step in (1, 2, 3):
             logger.log(row(step, **evaluated(1.0 - 0.125 * step)), [sample(step)])
         raise RuntimeError
+    (before,) = offline_runs(folder)
     time.sleep(1)  # wandb names a part by its second
     with make_logger(folder, first_step=3) as logger:
         for step in (3, 4):
             logger.log(row(step, **evaluated(0.25)), [sample(step)])
-    before, after = offline_runs(folder)
-    assert before.run.run_id == after.run.run_id and after.run.resume and not before.run.resume
+    (after,) = offline_runs(folder)
+    assert before.run.run_id == after.run.run_id == logger.wandb.id
     assert (before.exit_code, after.exit_code) == (1, 0)
     assert [line["step"] for line in before.history] == [0, 1, 2, 3]
-    assert [line["step"] for line in after.history] == [3, 4]
+    assert [line["step"] for line in after.history] == [line["_step"] for line in after.history] == [0, 1, 2, 3, 4]
     assert after.summary["eval/accuracy"] == {"last": 0.25, "max": 0.875}  # of the whole run, less the step redone
     assert after.summary["tokens_total"] == 400
     assert steps_of(newest_table(folder)) == [1, 2, 3, 4]
+    (older,) = (folder / "wandb").glob("superseded-offline-run-*/run-*.wandb")
+    assert content(older).history == before.history
 
 
 def test_a_run_that_was_not_in_wandb_is_there_whole_once_resumed(tmp_path):
@@ -156,20 +159,6 @@ def test_a_run_that_was_not_in_wandb_is_there_whole_once_resumed(tmp_path):
     assert [line["tokens_total"] for line in found.history] == [100, 200, 300]
     assert found.summary["eval/accuracy"] == {"last": 0.5, "max": 0.5}
     assert steps_of(newest_table(folder)) == [1, 2, 3]
-
-
-def test_the_id_is_that_of_the_newest_part_in_the_same_mode(tmp_path):
-    assert previous_id(tmp_path, "offline") is None
-    for name in ("offline-run-20260101_000000-old", "offline-run-20260102_000000-my-run", "run-20260103_000000-on1"):
-        (tmp_path / "wandb" / name).mkdir(parents=True)
-    (tmp_path / "wandb" / "latest-run").symlink_to("run-20260103_000000-on1")
-    assert previous_id(tmp_path, "offline") == "my-run" and previous_id(tmp_path, "online") == "on1"
-
-
-def test_tags_are_short_and_not_repeated():
-    config = {"algo": "grpo", "model": "a" * 99, "data": ("gsm8k", "./math.jsonl", "gsm8k"), "seed": 0}
-    assert tags(config) == ["grpo", "a" * 64, "gsm8k", "math.jsonl"] and tags({}) == []
-    assert tags({"model": ".", "data": "/"}) == [os.path.basename(os.getcwd())]  # wandb refuses an empty tag
 
 
 # Modes -----------------------------------------------------------------------------------------------------------

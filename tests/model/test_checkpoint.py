@@ -1,17 +1,37 @@
 """Checkpoints: whole or not at all, bit for bit, and folders that transformers and vLLM load."""
 
+import json
+import pickle
+
 import pytest
 import torch
 from conftest import make_policy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
-from grpo.errors import UserError
+from grpo.errors import RunError
 from grpo.model import checkpoint
-from grpo.model.checkpoint import STATE, latest_checkpoint, restore, save_checkpoint, save_model
+from grpo.model.checkpoint import (
+    MANIFEST,
+    STATE,
+    Restored,
+    Trained,
+    checkpoints,
+    damage,
+    restore,
+    save_checkpoint,
+    save_model,
+)
 
-KL = KLCoefficient(0.3, target=0.1)
-OLD = OldKLCoefficient(0.7, target=0.1)
+
+def trained(policy, kl=0.3, old_kl=0.7, target=0.1):
+    return Trained(policy, KLCoefficient(kl, target=target), OldKLCoefficient(old_kl, target=target))
+
+
+def save(run, step, policy, tokenizer, **said):
+    folder = run / f"checkpoint-{step}"
+    save_checkpoint(folder, step, trained(policy), tokenizer, **said)
+    return folder
 
 
 def step(policy, seed):
@@ -30,12 +50,13 @@ def weights(policy):
 def test_a_restored_policy_goes_on_bit_for_bit(tmp_path, tied_folder, tokenizer):
     policy = make_policy(tied_folder, learning_rate=1e-3, warmup_updates=10)
     step(policy, 1)
-    save_checkpoint(tmp_path, 3, policy, tokenizer, KL, OLD)
+    policy.skipped_in_a_row = 2
+    folder = save(tmp_path, 3, policy, tokenizer, wandb_id="abc")
     step(policy, 2)
 
-    folder = latest_checkpoint(tmp_path)
     resumed = make_policy(folder, learning_rate=1e-3, warmup_updates=10)
-    assert restore(folder, resumed, KLCoefficient(9.0), OldKLCoefficient(9.0)) == 3
+    assert restore(folder, trained(resumed)) == Restored(step=3, wandb_id="abc")
+    assert resumed.skipped_in_a_row == 2
     step(resumed, 2)
     expected, found = weights(policy), weights(resumed)
     assert expected.keys() == found.keys()
@@ -45,12 +66,17 @@ def test_a_restored_policy_goes_on_bit_for_bit(tmp_path, tied_folder, tokenizer)
 
 def test_the_adapted_weight_of_the_kl_is_restored_and_a_constant_one_is_the_flags(tmp_path, tied_folder, tokenizer):
     policy = make_policy(tied_folder)
-    save_checkpoint(tmp_path, 1, policy, tokenizer, KL, OLD)
-    adapted, constant = KLCoefficient(9.0, target=0.1), KLCoefficient(9.0)
-    old_adapted, old_constant = OldKLCoefficient(9.0, target=0.1), OldKLCoefficient(9.0)
-    for weights in ((adapted, old_adapted), (constant, old_constant)):
-        restore(latest_checkpoint(tmp_path), policy, *weights)
-    assert (adapted.value, constant.value, old_adapted.value, old_constant.value) == (0.3, 9.0, 0.7, 9.0)
+    folder = save(tmp_path, 1, policy, tokenizer)
+    adapted, constant = trained(policy, 9.0, 9.0), trained(policy, 9.0, 9.0, target=None)
+    for one in (adapted, constant):
+        restore(folder, one)
+    assert (adapted.kl_coef.value, adapted.old_kl_coef.value) == (0.3, 0.7)
+    assert (constant.kl_coef.value, constant.old_kl_coef.value) == (9.0, 9.0)
+
+
+def test_the_config_of_the_run_is_in_it(tmp_path, tied_folder, tokenizer):
+    folder = save(tmp_path, 1, make_policy(tied_folder), tokenizer, config={"seed": 3, "reward": ("a", "b")})
+    assert torch.load(folder / STATE, weights_only=True)["config"] == {"seed": 3, "reward": ("a", "b")}
 
 
 def test_the_saved_model_is_a_hugging_face_folder(tmp_path, tied_folder, tokenizer):
@@ -64,55 +90,97 @@ def test_the_saved_model_is_a_hugging_face_folder(tmp_path, tied_folder, tokeniz
     assert list((tmp_path / "model").glob("*.safetensors")) and not list(tmp_path.glob("model/*.bin"))
 
 
-def test_the_newest_by_number_and_only_whole_ones(tmp_path, tied_folder, tokenizer):
+def test_checkpoints_come_by_number_and_nothing_else_does(tmp_path):
+    for name in ("checkpoint-100", "checkpoint-5", "checkpoint-20", "checkpoint-7.part", ".checkpoint-8.part"):
+        (tmp_path / name).mkdir()
+    assert list(checkpoints(tmp_path)) == [5, 20, 100]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", STATE, "config.json", "tokenizer.json"])
+@pytest.mark.parametrize("fault", [cut, flip, lambda path: path.unlink()])
+def test_damage_is_found_and_named(tmp_path, tied_folder, tokenizer, name, fault):
+    folder = save(tmp_path, 1, make_policy(tied_folder), tokenizer)
+    assert damage(folder) is None
+    fault(folder / name)
+    assert name in damage(folder)
+
+
+def test_a_manifest_that_cannot_be_read_is_damage(tmp_path, tied_folder, tokenizer):
+    folder = save(tmp_path, 1, make_policy(tied_folder), tokenizer)
+    (folder / MANIFEST).write_text("[]")
+    assert damage(folder) == f"{MANIFEST} cannot be read"
+    (folder / MANIFEST).unlink()  # as an earlier version has it
+    assert damage(folder) is None
+    cut(folder / STATE)
+    (folder / STATE).write_bytes((folder / STATE).read_bytes()[:-100])
+    assert damage(folder) == f"{STATE} cannot be read"
+
+
+def test_a_failing_save_leaves_the_old_folder(tmp_path, tied_folder, tokenizer, monkeypatch):
     policy = make_policy(tied_folder)
-    for number in (5, 20, 100):
-        save_checkpoint(tmp_path, number, policy, tokenizer, KL, OLD)
-    (tmp_path / "checkpoint-200.part").mkdir()
-    (tmp_path / "checkpoint-300").mkdir()
-    assert latest_checkpoint(tmp_path).name == "checkpoint-100"
-
-
-def test_none_is_said(tmp_path):
-    with pytest.raises(UserError, match="no checkpoint in"):
-        latest_checkpoint(tmp_path)
-
-
-def test_an_interrupted_save_leaves_the_old_folder(tmp_path, tied_folder, tokenizer, monkeypatch):
-    policy = make_policy(tied_folder)
-    save_checkpoint(tmp_path, 1, policy, tokenizer, KL, OLD)
+    folder = save(tmp_path, 1, policy, tokenizer)
     before = weights(policy)
     step(policy, 1)
 
     def fail(*_, **__):
-        raise OSError("disk full")
+        raise RuntimeError("[enforce fail] PytorchStreamWriter failed writing file")
 
     monkeypatch.setattr(checkpoint.torch, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(tmp_path, 1, policy, tokenizer, KL, OLD)
-    again = make_policy(latest_checkpoint(tmp_path))
+    with pytest.raises(RunError, match=r"checkpoint-1 could not be saved.*What was saved before is whole"):
+        save(tmp_path, 1, policy, tokenizer)
+    assert damage(folder) is None and [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+    again = make_policy(folder)
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(again).items())
+
+
+def test_too_little_space_is_said_before_anything_is_written(tmp_path, tied_folder, tokenizer, monkeypatch):
+    """Weights and both of AdamW's moments: 4 + 8 bytes a parameter, and a few for the step counts."""
+    policy = make_policy(tied_folder)
+    step(policy, 1)
+    needed = 12 * sum(p.numel() for p in policy.model.parameters())
+    tied = policy.model.lm_head.weight.nbytes  # named twice in the state, written once
+    usage = type("Usage", (), {"free": needed - 1})
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(RunError, match=r"it takes .* MiB, and .* MiB are free"):
+        save(tmp_path, 1, policy, tokenizer)
+    assert not list(tmp_path.iterdir())
+    usage.free = needed + tied + 1000
+    save(tmp_path, 1, policy, tokenizer)
 
 
 def test_the_state_is_read_without_running_code(tmp_path, tied_folder, tokenizer):
     """A pickled object in the state file is refused: weights_only."""
-    import pickle
-
     policy = make_policy(tied_folder)
-    save_checkpoint(tmp_path, 1, policy, tokenizer, KL, OLD)
-    folder = latest_checkpoint(tmp_path)
-    torch.save({"step": 1, "kl_coef": 0.0, "optimizer": pytest.raises}, folder / checkpoint.STATE)
+    folder = save(tmp_path, 1, policy, tokenizer)
+    torch.save({"step": 1, "kl_coef": 0.0, "optimizer": pytest.raises}, folder / STATE)
     with pytest.raises(pickle.UnpicklingError, match="Weights only"):
-        restore(folder, policy, KL, OLD)
+        restore(folder, trained(policy))
 
 
 def test_a_checkpoint_of_an_earlier_version_is_restored(tmp_path, tied_folder, tokenizer):
-    """It knows no weight of the KL to the old policy, whose flag then says where it starts."""
+    """What it does not know is as the flags say, or as at the beginning."""
     policy = make_policy(tied_folder)
-    save_checkpoint(tmp_path, 1, policy, tokenizer, KL, OLD)
-    folder = latest_checkpoint(tmp_path)
+    folder = save(tmp_path, 1, policy, tokenizer)
     state = torch.load(folder / STATE, weights_only=True)
-    del state["old_kl_coef"]
+    for name in ("old_kl_coef", "skipped_in_a_row", "config", "wandb_id"):
+        del state[name]
     torch.save(state, folder / STATE)
-    weight = OldKLCoefficient(4.0, target=0.1)
-    assert restore(folder, policy, KLCoefficient(9.0), weight) == 1 and weight.value == 4.0
+    again = trained(policy, 9.0, 4.0)
+    assert restore(folder, again) == Restored(step=1, wandb_id=None) and again.old_kl_coef.value == 4.0
+
+
+def test_the_manifest_lists_every_other_file(tmp_path, tied_folder, tokenizer):
+    folder = save(tmp_path, 1, make_policy(tied_folder), tokenizer)
+    listed = json.loads((folder / MANIFEST).read_text())
+    assert {path.name for path in folder.iterdir()} == {MANIFEST, *listed}
+    assert all((folder / name).stat().st_size == said["bytes"] for name, said in listed.items())

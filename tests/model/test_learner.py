@@ -1,12 +1,14 @@
 """The learner trains any module by any objective: a linear model by least squares, against numbers by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import make_batch
 from torch import nn
 
 from grpo.algorithm.objective import Measured
-from grpo.model.learner import Learner, OptimizerSettings, on_device
+from grpo.model.learner import Learner, OptimizerSettings, not_finite, on_device
 
 MASK = torch.tensor([[True, True, True], [True, False, False], [True, True, False], [True, True, True]])
 
@@ -58,16 +60,38 @@ def test_an_update_steps_down_and_reports_norm_and_rate():
     assert learner.model.weight.grad is None
 
 
-def test_a_gradient_that_is_not_finite_changes_nothing():
-    learner = Learner(Score(), OptimizerSettings(learning_rate=0.1), 4)
+def times(number, *, of):
+    """Least squares with one of its numbers spoiled."""
 
-    def broken(micro_batch, scores):
+    def spoiled(micro_batch, scores):
         found = least_squares(micro_batch, scores)
-        return Measured(found.loss * float("inf"), found.sums, found.means, found.count)
+        if of == "gradient":
+            return replace(found, loss=found.loss * number)
+        if of == "loss":
+            return replace(found, sums={"loss": found.sums["loss"] * number})
+        return replace(found, means={"error": found.means["error"] * number})
 
-    with pytest.raises(FloatingPointError, match="the weights are left as they were"):
-        learner.update(batch(), broken)
-    assert learner.model.weight.item() == 0.5
+    return spoiled
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("of", ["gradient", "loss", "mean"])
+def test_an_update_with_a_number_that_is_not_finite_is_skipped(number, of):
+    learner = Learner(Score(), OptimizerSettings(learning_rate=0.1, warmup_updates=9), 4)
+    found = learner.update(batch(), times(number, of=of))
+    assert found["skipped_in_a_row"] == 1.0 and not_finite(found)
+    assert learner.model.weight.item() == 0.5 and learner.model.weight.grad is None
+    assert not learner.optimizer.state and learner.schedule.last_epoch == 0
+
+
+def test_skipped_updates_in_a_row_are_counted_and_the_next_sound_one_is_as_if_they_had_not_been():
+    learner, other = (Learner(Score(), OptimizerSettings(learning_rate=0.1, warmup_updates=9), 4) for _ in range(2))
+    broken, sound = times(float("nan"), of="gradient"), least_squares
+    objectives = [broken, broken, sound, broken, sound]
+    assert [learner.update(batch(), o)["skipped_in_a_row"] for o in objectives] == [1, 2, 0, 1, 0]
+    for _ in range(2):
+        found = other.update(batch(), sound)
+    assert not not_finite(found) and learner.model.weight.item() == other.model.weight.item()
 
 
 def test_a_module_learns():

@@ -137,6 +137,19 @@ def test_interrupting_the_trainer_leaves_no_process(tmp_path, then, number):
     assert gone(marker)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_tells_the_whole_run_to_end_leaves_the_workers_to_the_trainer(tmp_path, number):
+    """A scheduler signals every process of a run, while the trainer still finishes its step."""
+    path = write_verifier(tmp_path, "def reward(response): return len(response)")
+    with Verifiers((path,), workers=1) as verifiers:
+        verifiers([group(["a"])])
+        workers = processes(path)
+        for worker in workers:
+            os.kill(worker, number)
+        assert verifiers([group(["abc"])]).total.tolist() == [[3.0]]
+        assert set(workers) & set(processes(path))  # the spare one may not have been ready, and is replaced
+
+
 def test_leaving_without_close_ends_the_workers(tmp_path):
     process, marker = start_script(tmp_path, "verifiers.submit(groups[1].problem, groups[1].rollouts[1])")
     _, stderr = process.communicate(timeout=20)
