@@ -41,8 +41,8 @@ def rehearsed(verifiers, **flags):
     engine = make_engine("hf", config.model, tokenizer, EngineSettings(32, 96, sequences=64), policy)
     before = {name: value.clone() for name, value in policy.weights()}
     found = rehearse(
-        config, problems, engine=engine, policy=policy, reference=make_reference(policy, config, None), verifiers=verifiers,
-        probe=make_probe(config, policy, tokenizer), pad_id=tokenizer.pad_token_id,
+        config, problems, engine=engine, policy=policy, verifiers=verifiers,
+        reference=make_reference(policy, config, None), probe=make_probe(config, policy, tokenizer), pad_id=tokenizer.pad_token_id,
     )  # fmt: skip
     assert all(torch.equal(value, before[name]) for name, value in policy.weights())
     assert all(parameter.grad is None for parameter in policy.model.parameters())
