@@ -13,7 +13,7 @@ import psutil
 
 from grpo.files import read_jsonl
 
-PATIENCE = 300.0
+PATIENCE = 600.0
 """Seconds after which something that was waited for is said not to come."""
 GRACE = 10.0
 """Seconds in which the trainer's children must notice that it is gone."""

@@ -134,6 +134,7 @@ def leak(rewards, by_verifier):
 """
 LEARNS = "--steps 16 --learning-rate 3e-4 --eval-problems 512"
 SHORT = "--steps 8 --learning-rate 3e-4 --eval-problems 256"
+TWO = "--steps 2 --eval-problems 64"
 
 
 def sanity(folder, arms, flags, **environment):
@@ -149,8 +150,8 @@ def sanity(folder, arms, flags, **environment):
     [
         ("control random constant flipped", LEARNS, []),
         ("control flipped", f"{SHORT} --advantage ./broken.py:flipped", ["control", "flipped"]),
-        ("control", f"{SHORT} --advantage ./broken.py:deaf", ["control"]),
-        ("constant", f"{SHORT} --advantage ./broken.py:no_baseline", ["constant"]),
+        ("control", f"{TWO} --advantage ./broken.py:deaf", ["control"]),
+        ("constant", f"{TWO} --advantage ./broken.py:no_baseline", ["constant"]),
         ("random", f"{LEARNS} --advantage ./broken.py:leak", ["random"]),
     ],
     ids=["healthy", "flipped", "deaf", "no-baseline", "leak"],
