@@ -26,6 +26,7 @@ from grpo.keeper import Keeper, newest_whole
 from grpo.logs.guards import Guards
 from grpo.logs.logger import Logger
 from grpo.model.checkpoint import Restored, Trained, restore, step_of
+from grpo.model.optimizers import check_optimizer
 from grpo.model.policy import Policy, Reference
 from grpo.model.pretrained import load_model
 from grpo.model.recompute import recompute_layers
@@ -61,6 +62,7 @@ class Parts:
 def make_parts(config: Config) -> Iterator[Parts]:
     """Everything the loop uses; closed at the end, however it ends. Raises: UserError before a model is loaded."""
     engine_name, engine_reason = choose_engine(config.engine)
+    check_optimizer(config.optimizer, torch_device(config))
     checkpoint, said = resuming(config) if config.resume else (None, [])
     source = str(checkpoint or config.model)
     inputs = load_inputs(config, source)
@@ -169,7 +171,7 @@ def make_policy(source: str, config: Config) -> Policy:
         model,
         temperature=config.temperature,
         micro_batch_tokens=config.micro_batch_tokens,
-        optimizer=config.optimizer,
+        optimizer=config.optimizer_settings,
         train_entropy=config.entropy_coef > 0,
     )
 
