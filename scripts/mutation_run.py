@@ -118,6 +118,13 @@ MISTAKES = (
             "torch.expm1(-difference) + difference"),
     Mistake("product ratio from the mean", "algorithm/ratios.py", "((logprobs - old_logprobs) * mask).sum(dim=1, keepdim=True)",
             "response_mean(logprobs - old_logprobs, mask)"),
+    Mistake("an update with NaN in it is made", "model/learner.py", "if not_finite(measured):", "if False:"),
+    Mistake("a skipped update moves the schedule on", "model/learner.py", "            self.skipped_in_a_row += 1\n",
+            "            self.skipped_in_a_row += 1\n            self.schedule.step()\n"),
+    Mistake("a resumed run with a fresh optimizer", "model/checkpoint.py", '    policy.optimizer.load_state_dict(state["optimizer"])\n', ""),
+    Mistake("a resumed run with a fresh schedule", "model/checkpoint.py", '    policy.schedule.load_state_dict(state["schedule"])\n', ""),
+    Mistake("layers that are recomputed in name only", "model/learner.py", ", recomputing(self.model):", ":"),
+    Mistake("dropout switched on with the recomputing", "model/recompute.py", "layer.training = True", "layer.train()"),
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ import grpo.verifiers.check
 README = (ROOT / "README.md").read_text()
 COMMANDS = {
     "grpo.train": grpo.config.Config,
+    "grpo.doctor": grpo.config.Config,
     "grpo.evaluate": grpo.evaluation.options.Options,
     "grpo.compare": grpo.compare.Options,
     "grpo.explain": grpo.explain.Options,
@@ -87,7 +88,7 @@ def test_ci_runs_the_readmes_test_command():
 
 def flags_of(command):
     """The flags of a command of the package or of a script. Raises: where there is no such command."""
-    if command == "scripts/compare_lengths.sh":  # which passes them on
+    if command.endswith(".sh"):  # which passes them on
         command = "grpo.train"
     if command in COMMANDS:
         return {f"--{field.name.replace('_', '-')}" for field in fields(COMMANDS[command])} | {"--help"}

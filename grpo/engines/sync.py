@@ -85,8 +85,12 @@ class SyncProbe:
         )
         return _both(sampled, policy, self.temperature)
 
+    def gap(self, engine: Engine, policy: Policy) -> float:
+        """The larger of the two mean absolute differences (scored, sampled), in nats."""
+        return max(self.scores(engine, policy).gap, self.sampled(engine, policy).gap)
+
     def check(self, engine: Engine, policy: Policy, step: int) -> float:
-        """The gap: the larger of the two mean absolute differences (scored, sampled), in nats.
+        """The gap, as above.
 
         Raises: SyncError above tolerance (a gap of NaN included), naming the step and the gap; and where the engine has
         stood still since the last check while the policy has moved.

@@ -39,6 +39,9 @@ def row(step, **more):
 """
 """What the processes of these tests begin with."""
 
+GONE = "(?:ConnectionResetError|BrokenPipeError): [^)]*"
+"""How the death of wandb's process shows, by which of the two notices it first."""
+
 
 @pytest.fixture(autouse=True)
 def own_data_folder(tmp_path, monkeypatch):
@@ -211,8 +214,8 @@ def test_wandbs_process_that_dies_leaves_the_training_alone(tmp_path):
     running = process(folder, code)
     out, err = running.communicate(timeout=60)
     assert running.returncode == 0 and err == ""
-    said = "wandb stopped at step 6 (ConnectionResetError: Connection lost). Training goes on without it"
-    assert out.count("wandb stopped") == 1 and said in out and "did not finish" not in out
+    (said,) = re.findall(r"^wandb .*", out, re.MULTILINE)
+    assert re.match(rf"wandb stopped at step [678] \({GONE}\)\. Training goes on without it; metrics", said)
     assert [json.loads(line)["step"] for line in (folder / "metrics.jsonl").open()] == list(range(9))
     again = process(folder, "with begin(7) as logger:\n for step in range(7, 13): logger.log(row(step))")
     assert again.communicate()[1] == "" and again.returncode == 0
@@ -225,7 +228,8 @@ def test_wandbs_process_that_dies_after_the_last_step_is_said_of_at_the_end(tmp_
     running = process(tmp_path / "run", code)
     out, err = running.communicate(timeout=60)
     assert running.returncode == 0 and err == ""
-    assert out.count("wandb did not finish (ConnectionResetError: Connection lost)") == 1 and "stopped" not in out
+    (said,) = re.findall(r"^wandb .*", out, re.MULTILINE)
+    assert re.match(rf"wandb did not finish \({GONE}\)\. metrics\.jsonl has every step\.", said)
 
 
 def test_wandbs_process_that_hangs_holds_up_one_step_and_the_end_for_a_while(tmp_path):

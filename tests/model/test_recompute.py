@@ -4,10 +4,12 @@ import copy
 
 import pytest
 import torch
-from conftest import END, OTHER_END, make_policy
+from conftest import END, OTHER_END, make_batch, make_policy
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
+from grpo.algorithm.objective import Objective
+from grpo.algorithm.table import ALGORITHMS
 from grpo.engines.hf_engine import HFEngine
 from grpo.errors import UserError
 from grpo.model.logprobs import token_logprobs
@@ -81,6 +83,21 @@ def test_generation_is_untouched(tied_folder, tokenizer, problems):
     before = engine.generate(problems, 2, **settings)
     recompute_layers(policy.model)
     assert engine.generate(problems, 2, **settings) == before
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_update_recomputes_and_log_probabilities_do_not(tied_folder, asked):
+    policy, calls = make_policy(tied_folder), []
+    policy.model.model.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
+    if asked:
+        recompute_layers(policy.model)
+    mask = torch.ones(2, 5, dtype=torch.bool)
+    weights = {name: torch.ones(2, 5) for name in ("token_weights", "advantages")}
+    batch = make_batch(mask, **weights)
+    policy.logprobs(batch)
+    assert len(calls) == 1
+    policy.backward(batch, Objective(ALGORITHMS["dr_grpo"]))
+    assert len(calls) == 2 + asked
 
 
 def test_gpt2_too():

@@ -1,0 +1,148 @@
+"""Find what is wrong with a run before it costs anything: `python -m grpo.doctor` with the flags of the run.
+
+Nothing is trained, and nothing is written: versions, data, prompts, ends, gold answers, memory, the sync and a part of
+a step are looked at, and each finding says what to do. Exit status: 0 no fault (there may be warnings), 1 a fault,
+2 flags that do not go together, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from uuid import uuid4
+
+import torch
+import transformers
+import tyro
+from rich.console import Console
+
+from grpo.config import Config
+from grpo.diagnosis.cost import cost_findings
+from grpo.diagnosis.ends import template_marker
+from grpo.diagnosis.findings import Finding, exit_status, fault, guarded, not_checked, show
+from grpo.diagnosis.golds import gold_findings
+from grpo.diagnosis.memory import Place, activation_bytes, memory_findings, place_of
+from grpo.diagnosis.rehearsal import gradient_findings, rehearse
+from grpo.diagnosis.sampling import MANY_TRUNCATED, gap_findings, response_findings, reward_findings
+from grpo.diagnosis.subject import Subject, examine_subject
+from grpo.diagnosis.versions import version_findings
+from grpo.diagnosis.weight_sync import sync_findings
+from grpo.engines.choose import make_engine
+from grpo.errors import UserError
+from grpo.model.checkpoint import checkpoints
+from grpo.outcomes import truncated
+from grpo.resolve import resolve
+from grpo.resume import resumed
+from grpo.setup import engine_settings, make_policy, make_probe, make_reference, make_verifiers, torch_device
+from grpo.verifiers.verify import Verifiers
+
+AT_WORK = "sync, sampled responses, gradient and cost"
+"""What is checked with the model loaded."""
+
+
+def examine(config: Config, place: Place) -> Iterator[Finding]:
+    """Every finding as it is made, cheapest first; what is wrong with one part hides no other. `place`: for memory."""
+    saved = list(checkpoints(config.run_folder).values()) if config.resume else []
+    checkpoint = saved[-1] if saved else None
+    source = str(checkpoint or config.model)
+    yield from version_findings()
+    subject = yield from examine_subject(config, source, place)
+    because = f"because of the fault above in: {', '.join(subject.lacking())}"
+    if not subject.verifiers:
+        yield not_checked("gold answers", because)
+        yield not_checked(AT_WORK, because)
+        return
+    # However many calls fail, the doctor goes on: that they do is a finding.
+    with make_verifiers(config.verifiers, replace(config, verifier_max_failures=1.0)) as verifiers:
+        golds = gold_findings(verifiers, config.verifiers, subject.rows, data_flags(config))
+        yield from guarded("gold answers", golds)
+        if subject.lacking():
+            yield not_checked(AT_WORK, because)
+        else:
+            yield from guarded("rehearsal", examine_model(config, subject, checkpoint, place, verifiers))
+
+
+def examine_model(
+    config: Config, subject: Subject, checkpoint: Path | None, place: Place, verifiers: Verifiers
+) -> Iterator[Finding]:
+    """What only the loaded model and the real engine show. Raises: UserError."""
+    tokenizer = subject.tokenizer
+    policy = make_policy(str(checkpoint or config.model), config)
+    reference = make_reference(policy, config, checkpoint)
+    settings = engine_settings(
+        config,
+        stop=config.stop,
+        max_prompt_tokens=config.max_prompt_tokens,
+        max_response_tokens=config.max_response_tokens,
+        sequences=max(config.responses_per_step, len(subject.held_out) * config.eval_responses),
+    )
+    try:
+        engine = make_engine(subject.engine, config.model, tokenizer, settings, policy)
+        probe = make_probe(config, policy, tokenizer)
+        yield from sync_findings(engine, policy, probe)
+        rehearsal = rehearse(
+            config,
+            subject.problems,
+            engine=engine,
+            policy=policy,
+            reference=reference,
+            verifiers=verifiers,
+            probe=probe,
+            pad_id=tokenizer.pad_token_id,
+        )
+    except torch.OutOfMemoryError as error:
+        yield fault("memory", str(error), "Lower --micro-batch-tokens or --memory-fraction, or use a smaller --model.")
+        return
+    except UserError:
+        raise
+    except Exception as error:  # an engine, a model's own code or a user's ingredient may raise anything
+        traceback.print_exception(error)
+        advice = "The run would end like this too. The error output has the traceback; --engine hf may do without."
+        yield fault("engine", f"{type(error).__name__}: {error}", advice)
+        return
+    batch, groups, (_, rewards, total, _) = rehearsal.batch, rehearsal.scored.groups, rehearsal.scored
+    yield from gap_findings(batch.sampler_logprobs[batch.mask], rehearsal.logprobs[batch.mask], probe.tolerance)
+    marker = template_marker(tokenizer, config.template)
+    limits = dict(max_tokens=rehearsal.max_tokens, max_response_tokens=config.max_response_tokens)
+    yield from response_findings(groups, tokenizer, subject.ends, marker=marker and marker.token, **limits)
+    cut = rehearsal.max_tokens < config.max_response_tokens
+    unfinished = cut and truncated(groups).float().mean().item() > MANY_TRUNCATED
+    yield from reward_findings(rewards, total, unfinished=unfinished)
+    yield from gradient_findings(rehearsal.grad_norm, uniform=not rehearsal.scored.informative.any())
+    yield from memory_findings(config, subject.shape, place, subject.engine, activation_bytes(policy))
+    held_out = len(subject.held_out)
+    yield from cost_findings(config, rehearsal.seconds, rehearsal.responses, held_out, rehearsal.max_tokens)
+
+
+def data_flags(config: Config) -> str:
+    """The data, as `python -m grpo.verifiers --data` takes it."""
+    folder = f" --data-dir {config.data_dir}" if config.data_dir else ""
+    return f"{config.data}{folder}{f' --gold {config.answer_column}' if config.answer_column != 'answer' else ''}"
+
+
+def unnamed(config: Config) -> Config:
+    """The flags with a run's name that is surely free, so that those of a run that exists can be examined too."""
+    return replace(config, name=f"doctor-{uuid4()}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command. Exit status: 0 no fault, 1 a fault, 2 flags that do not go together, 130 interrupted."""
+    transformers.utils.logging.disable_progress_bar()
+    flags = tyro.cli(Config, args=arguments, description=__doc__, prog="python -m grpo.doctor")
+    try:
+        config = resolve(resumed(arguments, flags), given=()) if flags.resume else resolve(unnamed(flags))
+        console = Console(width=None if sys.stdout.isatty() else 120)
+        return exit_status(show(examine(config, place_of(torch_device(config))), console))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
