@@ -9,12 +9,14 @@ finds. What a death leaves behind is put right by `mend`: the next time that the
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from grpo.errors import UserError
 from grpo.files import flush
 
 PART, OLD, GONE = ".part", ".old", ".gone"
@@ -68,6 +70,21 @@ def mend_all(parent: Path) -> None:
     for end in (PART, OLD, GONE):
         for path in parent.glob(f".*{end}"):
             mend(parent / path.name.removeprefix(".").removesuffix(end))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a folder to this process, however it ends. Raises: UserError where another process has it."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(number)
+        raise UserError(f"Another process is at work in {folder}. Wait for its end, or end it first.") from error
+    try:
+        yield
+    finally:
+        os.close(number)
 
 
 def _hidden(folder: Path, end: str) -> Path:

@@ -2,7 +2,8 @@
 
 with interruptible():            # Ctrl-C, SIGTERM and SIGHUP raise Interrupted
     with held_back():            # not within this block, but at its end; a second signal does not wait
-        ...
+        with let_through():      # and here at once after all
+            ...
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ UNLESS_IGNORED = (signal.SIGHUP,)
 """A closed terminal; `nohup` ignores it, which is to stay so."""
 
 WAITING = "\n{name}: the step is finished and saved first; once more ends the run at once, without that.\n"
+DROPPED = "\n{name}: the run is ending, and saves what it can; once more ends it at once, without that.\n"
 
 
 class Interrupted(KeyboardInterrupt):
     """A signal asks the process to end. Like Ctrl-C's own exception, it passes every `except Exception`."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, at_once: bool = False) -> None:
+        """at_once: the second signal, of one who does not want to wait for anything to be saved."""
         super().__init__(signal.Signals(number).name)
         self.number = number
+        self.at_once = at_once
 
 
 class _Handler:
@@ -35,13 +39,14 @@ class _Handler:
     def __init__(self) -> None:
         self.blocks = 0
         self.waiting: int | None = None
+        self.words = WAITING
 
     def __call__(self, number: int, frame: object) -> None:
         if self.blocks and self.waiting is None:
             self.waiting = number
-            os.write(2, WAITING.format(name=signal.Signals(number).name).encode())  # print could be within a print
+            os.write(2, self.words.format(name=signal.Signals(number).name).encode())  # print could be within a print
         else:
-            raise Interrupted(number)
+            raise Interrupted(number, at_once=self.waiting is not None)
 
 
 _handler = _Handler()  # one for the process, as signals are
@@ -63,11 +68,11 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def held_back(words: str = WAITING) -> Iterator[None]:
     """A first signal waits for the end of this block. Where the block raises, it is forgotten: the run ends anyway."""
     _handler.blocks += 1
     if _handler.blocks == 1:
-        _handler.waiting = None
+        _handler.waiting, _handler.words = None, words
     raised = True
     try:
         yield
@@ -78,3 +83,15 @@ def held_back() -> Iterator[None]:
             number, _handler.waiting = _handler.waiting, None
     if not raised and not _handler.blocks and number is not None:
         raise Interrupted(number)
+
+
+@contextmanager
+def let_through() -> Iterator[None]:
+    """Within `held_back`: here a signal is raised at once, one that has waited so far at the beginning."""
+    blocks, _handler.blocks = _handler.blocks, 0
+    try:
+        if _handler.waiting is not None:
+            raise Interrupted(_handler.waiting)
+        yield
+    finally:
+        _handler.blocks = blocks

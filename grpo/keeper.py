@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from grpo.config import Config
-from grpo.errors import RunError, UserError
+from grpo.errors import UserError
 from grpo.folders import mend_all, remove_folder
-from grpo.interrupts import held_back
+from grpo.interrupts import DROPPED, Interrupted, held_back
 from grpo.logs.logger import Logger
 from grpo.model.checkpoint import Trained, checkpoints, damage, save_checkpoint
 
@@ -40,57 +40,68 @@ class Keeper:
     @contextmanager
     def whole_step(self, step: int) -> Iterator[None]:
         """From the first change of the weights to the step's row: a Ctrl-C or SIGTERM waits for the end of it."""
-        self.whole = None
         with held_back():
+            before, moves, self.whole = self.whole, self.trained.policy.moves, None
             try:
                 yield
             finally:
                 if self.logger.last_step == step:  # the row is written after the last update, even if the sync failed
                     self.whole = step
+                elif self.trained.policy.moves == moves:  # as where memory runs out in the first backward pass
+                    self.whole = before
 
     def save_if_due(self, step: int, accuracy: float | None) -> None:
-        """Within `whole_step`, after the row: every --save-every steps, after the last, and where none was better."""
-        if not self.config.save_every:
-            return
-        best = accuracy is not None and step == self._best([*checkpoints(self.config.run_folder), step])
-        if best or step == self.config.steps or step % self.config.save_every == 0:
+        """Within `whole_step`, after the row: every --save-every steps, after the last, and where none was better.
+
+        Without --save-every only after the last step of a run that was resumed: else its last checkpoint would be that
+        of an end that is no longer one.
+        """
+        saved, every = checkpoints(self.config.run_folder), self.config.save_every
+        best = accuracy is not None and step == self._best([*saved, step])
+        if (every and (best or step % every == 0)) or (step == self.config.steps and (every or saved)):
             self.save(step)
 
     def save(self, step: int) -> Path:
         """Write the checkpoint of a step, and remove those that need not stay. Raises: RunError."""
-        run = self.config.run_folder
-        folder = run / f"checkpoint-{step}"
+        folder = self.config.run_folder / f"checkpoint-{step}"
         said = dict(config=self.config.to_json(), wandb_id=self.logger.wandb_id)
+        self._remove_surplus()  # of a run that is resumed with a smaller --keep, for want of space
         save_checkpoint(folder, step, self.trained, self.tokenizer, **said)
         self.saved = step
-        found = checkpoints(run)
-        stay = {*list(found)[-self.config.keep :], self._best(found)}
-        for other in found.keys() - stay:
-            remove_folder(found[other])
+        self._remove_surplus()
         return folder
 
     @contextmanager
     def rescuing(self) -> Iterator[None]:
-        """Whatever ends this block early: the last whole step is saved, and the error gets a note of how to go on."""
+        """Whatever ends this block early: the last whole step is saved, and how to go on is said, also by the error."""
         try:
             yield
         except BaseException as error:
-            with held_back():
-                error.add_note(self._rescue(error))
+            with suppress(Interrupted), held_back(DROPPED):  # a signal that comes now changes nothing: it ends anyway
+                note = self._rescue(error)
+            error.add_note(note)
             raise
 
     def _rescue(self, error: BaseException) -> str:
         said = []
-        if self.whole is not None and self.whole > self.saved:
+        if isinstance(error, Interrupted) and error.at_once:
+            said.append("not saved: it was interrupted twice")
+        elif self.whole is not None and self.whole > self.saved:
             try:
                 said.append(f"saved: {self.save(self.whole)}, the run as it was after step {self.whole}")
-            except RunError as failure:
+            except Exception as failure:  # a GPU that is gone, a disk: what ended the run is what must be said
                 said.append("not saved" if str(failure) == str(error) else f"not saved: {failure}")
         elif self.whole is None:
             said.append("not saved: the weights were between two steps")
         found = checkpoints(self.config.run_folder)
         place = f"after step {max(found)}" if found else "from the beginning: no step of it is saved"
         return "\n".join([*said, f"go on {place}: {resume_command(self.config)}"])
+
+    def _remove_surplus(self) -> None:
+        found = checkpoints(self.config.run_folder)
+        stay = {*list(found)[-self.config.keep :], self._best(found)}
+        for other in found.keys() - stay:
+            remove_folder(found[other])
 
     def _best(self, steps) -> int | None:
         """Of these steps the one with the highest held-out accuracy, the earliest of equals; None without any."""
@@ -105,23 +116,29 @@ def newest_whole(run: Path) -> tuple[Path | None, list[str]]:
     not met again. Raises: UserError where going on from the beginning would throw away what is there.
     """
     mend_all(run)
-    found, said = checkpoints(run), []
+    found, faults = checkpoints(run), {}
     for folder in reversed(found.values()):
         if (fault := damage(folder)) is None:
-            return folder, said
-        aside = folder.with_name(f"damaged-{folder.name}")
-        if aside.exists():
-            remove_folder(aside)
-        folder.rename(aside)
-        said.append(f"passed over: {folder.name} {fault}; it is {aside.name} now")
+            return folder, [set_aside(bad, why) for bad, why in faults.items()]
+        faults[folder] = fault
     if found:
-        raise UserError(f"--resume: no checkpoint in {run} is whole: {'; '.join(said)}. Begin a new run, by --name.")
+        what = "; ".join(f"{folder.name} {fault}" for folder, fault in faults.items())
+        raise UserError(f"--resume: no checkpoint in {run} is whole: {what}. Begin a new run, by --name.")
     if (run / "model").is_dir():
         raise UserError(
             f"--resume: the run {run} is done, and saved no checkpoint to go on from (--save-every). Begin a new run "
             f"from its model: --model {run / 'model'}."
         )
     return None, ["no checkpoint was saved before the run ended: it begins anew"]
+
+
+def set_aside(folder: Path, fault: str) -> str:
+    """Rename a damaged checkpoint; returns what is to be said of it."""
+    aside = folder.with_name(f"damaged-{folder.name}")
+    if aside.exists():
+        remove_folder(aside)
+    folder.rename(aside)
+    return f"passed over: {folder.name} {fault}; it is {aside.name} now"
 
 
 def resume_command(config: Config) -> str:

@@ -30,11 +30,11 @@ FREE = {field.name for group in (RunFlags, EvaluationFlags) for field in fields(
 """May change: how long, how it is measured, logged and saved. The steps themselves stay the same, bit for bit."""
 
 ROUNDING = {field.name for group in (EngineFlags, VerifierFlags) for field in fields(group)}
-ROUNDING = ROUNDING - {"engine"} | {"micro_batch_tokens", "gradient_checkpointing", "sync_tolerance"}
-"""May change, for a run that does not fit or goes on on another machine: the same method, with other roundings or
-limits, so that the steps are no longer those of an uninterrupted run to the last bit."""
+ROUNDING |= {"micro_batch_tokens", "gradient_checkpointing", "sync_tolerance"}
+"""May change, for a run that does not fit or goes on on another machine: the same method, with other roundings, draws
+or limits, so that the steps are no longer those of an uninterrupted run to the last bit."""
 
-OTHERWISE = "the steps may be rounded otherwise than those of an uninterrupted run"
+OTHERWISE = "the steps may no longer be those of an uninterrupted run to the last bit"
 
 
 def resumed(arguments: list[str] | None, asked: Config) -> Config:

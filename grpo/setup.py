@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from grpo.engines.sync import TOLERANCE, SyncProbe
 from grpo.errors import UserError
 from grpo.files import read_json
 from grpo.flags import EngineFlags, VerifierFlags
+from grpo.folders import locked
 from grpo.inputs import Inputs, load_inputs
 from grpo.keeper import Keeper, newest_whole
 from grpo.logs.guards import Guards
@@ -60,8 +61,19 @@ class Parts:
 @contextmanager
 def make_parts(config: Config) -> Iterator[Parts]:
     """Everything the loop uses; closed at the end, however it ends. Raises: UserError before a model is loaded."""
+    if not config.resume:
+        with _make_parts(config, None, []) as parts, locked(config.run_folder):
+            yield parts
+        return
+    with locked(config.run_folder):  # before anything of another process could be mended
+        checkpoint, said = resuming(config)
+        with _make_parts(config, checkpoint, said) as parts:
+            yield parts
+
+
+@contextmanager
+def _make_parts(config: Config, checkpoint: Path | None, said: list[str]) -> Iterator[Parts]:
     engine_name, engine_reason = choose_engine(config.engine)
-    checkpoint, said = resuming(config) if config.resume else (None, [])
     source = str(checkpoint or config.model)
     inputs = load_inputs(config, source)
     verifiers = make_verifiers(config.verifiers, config)
@@ -84,7 +96,7 @@ def make_parts(config: Config) -> Iterator[Parts]:
             group=config.wandb_group,
             wandb_id=restored.wandb_id,
         )
-        with logger:
+        with logger, ExitStack() as stack:
             for line in [announcement(config, inputs, policy, f"{engine_name} ({engine_reason})"), *said]:
                 logger.say(line)
             settings = engine_settings(
@@ -94,6 +106,18 @@ def make_parts(config: Config) -> Iterator[Parts]:
                 max_response_tokens=config.max_response_tokens,
                 sequences=max(config.responses_per_step, len(inputs.held_out) * config.eval_responses),
             )
+            engine = Revival(
+                lambda: make_engine(
+                    # A checkpoint is removed when newer ones are there; the first sync brings the weights in any case.
+                    engine_name,
+                    str(checkpoint) if checkpoint and checkpoint.is_dir() else config.model,
+                    inputs.tokenizer,
+                    settings,
+                    policy,
+                ),
+                say=logger.say,
+            )
+            stack.callback(engine.close)
             yield Parts(
                 problems=inputs.problems,
                 held_out=inputs.held_out,
@@ -106,9 +130,7 @@ def make_parts(config: Config) -> Iterator[Parts]:
                 loss_term=load_loss_term(config.loss_term),
                 kl_coef=trained.kl_coef,
                 old_kl_coef=trained.old_kl_coef,
-                engine=Revival(
-                    lambda: make_engine(engine_name, source, inputs.tokenizer, settings, policy), say=logger.say
-                ),
+                engine=engine,
                 probe=make_probe(config, policy, inputs.tokenizer),
                 logger=logger,
                 guards=Guards(logger.rows, config.stop_on),

@@ -18,7 +18,7 @@ from grpo.errors import RunError, UserError
 from grpo.evaluation.measures import training_metrics
 from grpo.evaluation.responses import evaluate
 from grpo.evaluation.results import write_results
-from grpo.interrupts import Interrupted, interruptible
+from grpo.interrupts import Interrupted, interruptible, let_through
 from grpo.logs.logger import summary, whole_samples
 from grpo.logs.metrics import Metrics, Stopwatch, step_metrics
 from grpo.logs.rollouts import SETTINGS, Recording, save_rollouts
@@ -46,6 +46,8 @@ def train(config: Config, parts: Parts) -> None:
     probe.check(engine, policy, parts.first_step - 1)
     if parts.first_step == 1 and parts.held_out:
         parts.logger.log({"step": 0} | held_out_metrics(config, parts, 0))
+    elif found := missing_evaluation(config, parts):
+        parts.logger.amend(found)
 
     for step in range(parts.first_step, config.steps + 1):
         watch, pool = Stopwatch(), []
@@ -104,7 +106,9 @@ def train(config: Config, parts: Parts) -> None:
                 with watch("sync"):
                     engine.sync(policy)
                     metrics["policy/sync_gap"] = probe.check(engine, policy, step)
-                metrics |= watch.metrics() | held_out_metrics(config, parts, step)
+                metrics |= watch.metrics()
+                with let_through():
+                    metrics |= held_out_metrics(config, parts, step)
             save_skipped(config, parts, step, groups, rewards, batch, updates)
             heed(parts, metrics)
             parts.keeper.save_if_due(step, metrics.get("eval/accuracy"))
@@ -173,8 +177,9 @@ def heed(parts: Parts, metrics: Metrics) -> None:
             raise RunError(f"--stop-on {warning.name}: {warning.text}")
     if metrics["policy/skipped_in_a_row"] >= MAX_SKIPPED:
         raise RunError(
-            f"{MAX_SKIPPED} updates in a row had a NaN or infinite number in them and were skipped. Lower "
-            "--learning-rate, and look at the last rows of metrics.jsonl for a loss, KL or gap that ran away."
+            f"{MAX_SKIPPED} updates in a row had a NaN or infinite number in them and were skipped. Look at the last "
+            "rows of metrics.jsonl for a loss, KL or gap that ran away. Most often --learning-rate is too high: begin "
+            "a new run with a lower one, from a checkpoint of this one (--model)."
         )
 
 
@@ -194,6 +199,12 @@ def held_out_metrics(config: Config, parts: Parts, step: int) -> Metrics:
     )
     write_results(config.run_folder / "evaluations" / f"step-{step:06d}.jsonl", results)
     return training_metrics(results)
+
+
+def missing_evaluation(config: Config, parts: Parts) -> Metrics:
+    """Of a resumed run: the evaluation after its last step, where one was due and the run ended before it."""
+    last = parts.first_step - 1
+    return {} if not last or last in parts.logger.accuracies else held_out_metrics(config, parts, last)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import psutil
 
 from grpo.files import read_jsonl
 
-PATIENCE = 300.0
+PATIENCE = 600.0
 """Seconds after which something that was waited for is said not to come."""
 GRACE = 10.0
 """Seconds in which the trainer's children must notice that it is gone."""
@@ -128,16 +129,18 @@ class Trainer:
             time.sleep(pause)
 
     def die_at(self, moment: Moment) -> Death:
-        """Kill it, and it alone, at the moment; a run that is over before is killed as it saves its model.
+        """Kill it, and it alone, at the moment; a run that is over before is killed when it has its model.
 
-        Raises: Lost where the moment does not come.
+        Raises: Lost where the moment does not come, or the run has ended by then.
         """
         old = set(saving(self.run))  # of an earlier death; the trainer clears it away when it begins
 
         def saves() -> list[float]:
             now = saving(self.run)
             old.intersection_update(now)
-            return [step for name, step in now.items() if name not in old]
+            model = self.run / "model"  # whole already, where a busy machine has looked too late
+            whole = [MODEL] if model.exists() and model.stat().st_mtime > self.wall else []
+            return [*whole, *(step for name, step in now.items() if name not in old)]
 
         if moment.in_save:
             self.wait(lambda: max(saves(), default=-1) >= moment.step, f"it saved step {moment.step}", pause=0.001)
@@ -153,7 +156,8 @@ class Trainer:
         over = (lambda: False) if moment.in_save else (lambda: MODEL in saves())
         self.wait(lambda: time.monotonic() >= at or over(), "its moment", pause=0.001)
         self.process.kill()
-        self.process.wait()
+        if self.process.wait() != -signal.SIGKILL:
+            raise Lost(f"the run ended with status {self.process.returncode} before its moment; its log is {self.log}")
         row, left = last_row(self.run), hidden(self.run) if moment.in_save else []
         end = time.monotonic() + GRACE
         while self.alive() and time.monotonic() < end:

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from grpo.folders import folder_written_whole, mend, mend_all, remove_folder
+from grpo.folders import folder_written_whole, locked, mend, mend_all, remove_folder
 
 
 def write(folder, text):
@@ -140,3 +140,13 @@ def test_a_removed_folder_is_gone_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr("grpo.folders.shutil.rmtree", lambda *_, **__: None)
     remove_folder(tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
+
+
+def test_a_folder_is_kept_to_one_process_until_it_ends(tmp_path):
+    code = "import sys; from pathlib import Path; from grpo.folders import locked\nwith locked(Path(sys.argv[1])): pass"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with locked(tmp_path):
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 1 and "Another process is at work in" in done.stderr
+    assert subprocess.run(command, env=env).returncode == 0

@@ -9,7 +9,7 @@ import threading
 import pytest
 from conftest import ROOT
 
-from grpo.interrupts import Interrupted, held_back, interruptible
+from grpo.interrupts import Interrupted, held_back, interruptible, let_through
 
 
 def send(number=signal.SIGTERM):
@@ -91,3 +91,20 @@ def test_what_the_parent_ignores_is_handled_but_for_nohups(number, status):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=env, preexec_fn=lambda: signal.signal(number, signal.SIG_IGN))
     assert done.returncode == status
+
+
+def test_a_part_of_the_block_may_let_signals_through():
+    seen = []
+    with pytest.raises(Interrupted), interruptible(), held_back():
+        with let_through():
+            send()
+            seen.append("not reached")
+    with pytest.raises(Interrupted) as error, interruptible(), held_back():
+        send()
+        seen.append("held back")
+        with let_through():
+            seen.append("not reached")
+    assert seen == ["held back"] and not error.value.at_once
+    with interruptible(), held_back(), let_through():
+        seen.append("quiet")
+    assert seen[-1] == "quiet"

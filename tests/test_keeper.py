@@ -11,6 +11,7 @@ from conftest import make_policy
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.config import Config
 from grpo.errors import RunError, UserError
+from grpo.folders import remove_folder
 from grpo.interrupts import Interrupted, interruptible
 from grpo.keeper import Keeper, newest_whole, resume_command
 from grpo.logs.logger import Logger
@@ -103,9 +104,41 @@ def test_between_two_steps_nothing_is_saved(keep):
     with pytest.raises(ZeroDivisionError) as error, keeper.rescuing():
         do(1)
         with keeper.whole_step(2):
+            keeper.trained.policy.moves += 1
             raise ZeroDivisionError
     assert kept(keeper) == [] and "between two steps" in notes(error)
     assert "go on from the beginning: no step of it is saved" in notes(error)
+
+
+def test_a_step_that_ends_before_the_weights_move_leaves_the_one_before_whole(keep):
+    """As where memory runs out in the first backward pass."""
+    keeper, _, do = keep(save_every=0)
+    with pytest.raises(ZeroDivisionError) as error, keeper.rescuing():
+        do(1)
+        with keeper.whole_step(2):
+            raise ZeroDivisionError
+    assert kept(keeper) == [1] and "go on after step 1" in notes(error)
+
+
+def test_a_second_signal_is_taken_at_its_word_and_one_during_the_rescue_changes_nothing(keep, monkeypatch, capfd):
+    keeper, _, do = keep(save_every=0)
+    with pytest.raises(Interrupted) as error, interruptible(), keeper.rescuing():
+        do(1)
+        with keeper.whole_step(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert kept(keeper) == [] and "interrupted twice" in notes(error)
+    real = keeper._rescue
+
+    def signalled(error):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(error)
+
+    monkeypatch.setattr(keeper, "_rescue", signalled)
+    keeper.whole = 1
+    with pytest.raises(RunError, match="the reason") as error, interruptible(), keeper.rescuing():
+        raise RunError("the reason")
+    assert kept(keeper) == [1] and "saved: " in notes(error) and "the run is ending" in capfd.readouterr().err
 
 
 def test_a_step_whose_row_is_written_is_whole_whatever_comes_after(keep):
@@ -177,8 +210,10 @@ def test_without_a_checkpoint_a_run_begins_anew_but_not_over_what_it_has_done(ke
     assert newest_whole(run) == (None, ["no checkpoint was saved before the run ended: it begins anew"])
     do(1)
     (run / "checkpoint-1" / STATE).write_bytes(b"half")
-    with pytest.raises(UserError, match=r"no checkpoint in .* is whole"):
-        newest_whole(run)
+    for _ in range(2):  # it stays so: nothing is renamed where nothing whole is left
+        with pytest.raises(UserError, match=r"no checkpoint in .* is whole"):
+            newest_whole(run)
+    remove_folder(run / "checkpoint-1")
     (run / "model").mkdir()
     with pytest.raises(UserError, match="is done, and saved no checkpoint"):
         newest_whole(run)

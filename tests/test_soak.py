@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from random import Random
 
 import psutil
@@ -16,7 +18,7 @@ from grpo.errors import UserError
 from grpo.files import write_jsonl
 
 sys.path.append(str(ROOT / "scripts"))
-from soak import QUANTITIES, Quantity, sample, series, slope, stretches, verdict
+from soak import QUANTITIES, Options, Quantity, main, sample, series, slope, stretches, verdict
 
 STEPS = 2000
 FLAT = {"trainer_mib": 900.0, "children_mib": 160.0, "handles": 110, "threads": 60, "processes": 6}
@@ -49,8 +51,9 @@ def make_rows(slower=0.0, jitter=0.1, seed=1):
 def reported(folder, samples, rows=None):
     write_jsonl(folder / "soak.jsonl", samples)
     write_jsonl(folder / "metrics.jsonl", make_rows() if rows is None else rows)
-    command = [sys.executable, ROOT / "scripts" / "soak.py", folder]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    with redirect_stdout(StringIO()) as printed, redirect_stderr(StringIO()) as errors:
+        status = main(Options(folder))
+    done = subprocess.CompletedProcess([], status, printed.getvalue(), errors.getvalue())
     lines = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")][1:]
     assert [line[0][2:] for line in lines] == [quantity.words for quantity in QUANTITIES.values()] or not lines
     return done, dict(zip(QUANTITIES, lines, strict=False))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from grpo.engines.protocol import Engine, OnResponse
@@ -56,7 +57,8 @@ class Revival:
 
     def close(self) -> None:
         """See Engine.close."""
-        self.engine.close()
+        with suppress(Exception):  # what is dead may not close either, and what ended the run is what must be said
+            self.engine.close()
 
     def _alive(self, call: Callable[[Engine], T]) -> T:
         try:
@@ -70,7 +72,7 @@ class Revival:
             error.__traceback__ = None  # its frames hold the dead engine, and with it the memory that the new one needs
         self.revived = True
         self.say(f"the engine died ({said}); it is made anew from the current weights, this once")
-        self.engine.close()
+        self.close()
         del self.engine
         gc.collect()
         self.engine = self.make()

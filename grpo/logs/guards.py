@@ -152,6 +152,7 @@ class Guards:
         for row in self.rows:
             self.look(row)
         self.rows = ()
+        self.said -= set(self.stop_on)  # what still holds ends a resumed run as it would have ended the first
 
     def look(self, row: Metrics) -> list[RunWarning]:
         """What this row, after those before, gives for the first time."""

@@ -120,6 +120,14 @@ class Logger:
         finally:
             self.log(metrics, samples)
 
+    def amend(self, metrics: Metrics) -> None:
+        """Add to the last row of metrics.jsonl what the run ended too early to measure. Its row in wandb is closed."""
+        rows = read_jsonl(self.folder / "metrics.jsonl")
+        rows[-1] |= metrics
+        write_jsonl(self.folder / "metrics.jsonl", rows)
+        self.accuracies[self.last_step] = metrics["eval/accuracy"]
+        self.say(step_line(rows[-1]))
+
     def log(self, metrics: Metrics, samples: Sequence[dict[str, Any]] = ()) -> None:
         """One step: a line on the console, a row of metrics.jsonl and of wandb, a few whole samples."""
         metrics = {**metrics, "tokens_total": self.tokens_total + generated(metrics)}

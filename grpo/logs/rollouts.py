@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from grpo.errors import UserError
+from grpo.errors import RunError, UserError
 from grpo.files import written_whole
 from grpo.records import Group, Problem, Rollout
 
@@ -46,7 +46,7 @@ class Recording:
 
 
 def save_rollouts(path: Path, recording: Recording) -> None:
-    """Write a recording, whole or not at all; folders are made."""
+    """Write a recording, whole or not at all; folders are made. Raises: OSError or RunError, as for a full disk."""
     groups = recording.groups
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     content = {
@@ -64,8 +64,11 @@ def save_rollouts(path: Path, recording: Recording) -> None:
         "settings": recording.settings,
         "by_verifier": recording.by_verifier,
     }
-    with written_whole(path) as part:
-        torch.save(content, part)
+    try:
+        with written_whole(path) as part:
+            torch.save(content, part)
+    except RuntimeError as error:  # torch's way to say that the disk is full
+        raise RunError(f"{path} could not be written: {error}. If the disk is full, free some of it.") from error
 
 
 def load_rollouts(path: Path) -> Recording:

@@ -101,17 +101,21 @@ def damage(checkpoint: Path) -> str | None:
     if not (checkpoint / STATE).is_file():
         return f"has no {STATE}"
     if not (checkpoint / MANIFEST).is_file():
-        return None if _readable(checkpoint / STATE) else f"{STATE} cannot be read"
+        return None if zipfile.is_zipfile(checkpoint / STATE) else f"{STATE} cannot be read"
     try:
         listed = read_json(checkpoint / MANIFEST, "").items()
-    except (UserError, AttributeError):
+        expected = {name: (said["bytes"], said["sha256"]) for name, said in listed}
+    except (UserError, AttributeError, TypeError, KeyError):
         return f"{MANIFEST} cannot be read"
-    for name, expected in listed:
+    for name, (size, digest) in expected.items():
         path = checkpoint / name
         if not path.is_file():
             return f"has no {name}"
-        if path.stat().st_size != expected["bytes"] or _digest(path) != expected["sha256"]:
-            return f"{name} is not what was written"
+        try:
+            if path.stat().st_size != size or _digest(path) != digest:
+                return f"{name} is not what was written"
+        except OSError as error:  # a disk that fails
+            return f"{name} cannot be read ({error.strerror})"
     return None
 
 
@@ -138,7 +142,7 @@ def _write(folder: Path, policy: Learner, tokenizer: PreTrainedTokenizerBase, st
             if state is not None:
                 torch.save(state, part / STATE)
                 write_json(part / MANIFEST, {path.name: _listed(path) for path in sorted(part.iterdir())})
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors say a full disk each in their way
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:  # a full disk is each of them for someone
         raise RunError(
             f"{folder} could not be saved: {error}. What was saved before is whole. If the disk is full, free some of "
             "it; --keep 1 needs the least."
@@ -162,8 +166,3 @@ def _listed(path: Path) -> dict[str, Any]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _readable(state: Path) -> bool:
-    """Whether a file of torch's, a zip archive, has its end."""
-    return zipfile.is_zipfile(state)

@@ -51,6 +51,8 @@ class Learner:
         self.micro_batch_tokens = micro_batch_tokens
         self.skipped_in_a_row = 0
         """Updates left out since the last one that was made, because a number was not finite."""
+        self.moves = 0
+        """Times that the weights have begun to move."""
         self.optimizer = torch.optim.AdamW(
             model.parameters(),
             lr=settings.learning_rate,
@@ -86,6 +88,7 @@ class Learner:
             self.skipped_in_a_row += 1
         else:
             self.skipped_in_a_row = 0
+            self.moves += 1
             self.optimizer.step()
             self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -110,6 +110,10 @@ def load_model(source: str, *, device: str, trust_remote_code: bool) -> PreTrain
         )
     except (OSError, ValueError, SafetensorError) as error:  # the last: a file that was not copied whole
         raise _not_loaded("model", source, error) from error
+    try:
+        model.generation_config.validate(strict=True)
+    except ValueError:  # sampling settings without `do_sample`, which some publish: loaded with a warning, never saved
+        model.generation_config.do_sample = True
     return model.to(device)
 
 

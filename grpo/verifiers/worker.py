@@ -185,7 +185,7 @@ class _Ground:
 def _isolate(parent: int) -> None:
     # A terminal and a scheduler tell every process of a run to end. The trainer ends the workers, after its last step.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: None)  # SIG_IGN would be inherited by what a verifier starts, and so stop it
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(10)  # generation goes first
     if sys.platform == "linux":

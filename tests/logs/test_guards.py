@@ -167,9 +167,17 @@ def test_a_resumed_run_says_what_the_unbroken_one_says(runs, data):
     steps = count(1)
     history = [{"step": next(steps), **row} for times, row in runs for _ in range(times)]
     split = data.draw(st.integers(0, len(history)))
-    unbroken = Guards(stop_on=["kl_runaway"])
+    unbroken = Guards()
     said = [unbroken.look(row) for row in history]
-    resumed = Guards(history[:split], stop_on=["kl_runaway"])
+    resumed = Guards(history[:split])
     assert [resumed.look(row) for row in history[split:]] == said[split:]
     names = [warning.name for found in said for warning in found]
     assert len(names) == len(set(names))
+
+
+def test_a_warning_that_is_to_end_the_run_ends_a_resumed_one_too():
+    """What still holds is said again, also where `--stop-on` was not there when it was said first."""
+    history = [{"step": step, "policy/kl": 3.0} for step in range(1, 31)]
+    again = Guards(history[:20], stop_on=["kl_runaway"])
+    found = [(row["step"], warning.name, warning.stops) for row in history[20:] for warning in again.look(row)]
+    assert found == [(21, "kl_runaway", True)]
