@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from grpo.memory.model_shape import Shape
 
+STATE = {"adamw": 8, "adamw_8bit": 2, "adamw_offload": 0}
+"""AdamW's two moments on the card: float32, 8 bits, or on the host. There a tensor's state visits the card while the
+tensor is updated, which takes less than a pass does."""
+
 
 @dataclass(frozen=True)
 class Widths:
@@ -17,8 +21,7 @@ class Widths:
 
     weights: float = 4
     gradient: float = 4
-    optimizer: float = 8
-    """0 where the state is on the host."""
+    optimizer: float = STATE["adamw"]
     compute: int = 2
     """Of a number in the arithmetic of the layers: 2 is bfloat16."""
     reference: float = 0

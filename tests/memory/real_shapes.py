@@ -1,5 +1,7 @@
 """Configs for the tests of grpo/memory: the real shapes of models, and models of these shapes with few layers."""
 
+from dataclasses import replace
+
 import torch
 from transformers import (
     LlamaConfig,
@@ -10,6 +12,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from grpo.memory.fit import pick_memory_fraction, pick_micro_batch_tokens
+from grpo.memory.model_shape import shape_of
+from grpo.memory.stages import GIB, Load
 from grpo.memory.widths import Widths
 
 # H, I, layers, heads, heads of keys, vocabulary, tied; parameters as their pages name them.
@@ -56,3 +61,13 @@ def small(family="qwen2", precision="float32", **changes):
     torch.manual_seed(0)
     built = CLASSES[family][1](config).eval()
     return config, built.to(torch.bfloat16) if precision == "bfloat16" else built
+
+
+def load_of(model, card, widths=PRECISIONS["autocast"]):
+    """A run with the real preset's numbers on a card of so many GiB, with the micro-batch and vLLM's share picked."""
+    load = Load(
+        shape=shape_of(qwen_config(model)), widths=widths, card=card * GIB, micro_batch_tokens=16384, sequence=4024,
+        update_sequences=128, generated_sequences=256, recompute=True, memory_fraction=0.4,
+    )  # fmt: skip
+    load = replace(load, micro_batch_tokens=pick_micro_batch_tokens(load))
+    return replace(load, memory_fraction=pick_memory_fraction(load))
