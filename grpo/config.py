@@ -18,7 +18,7 @@ from grpo.algorithm.table import ALGORITHMS, TRUNCATED, UNIFORM_GROUPS, Algorith
 from grpo.flags import DataFlags, EngineFlags, VerifierFlags
 from grpo.logs.guards import STOPS
 from grpo.logs.wandb_run import WANDB_MODES
-from grpo.model.learner import OptimizerSettings
+from grpo.model.optimizers import OPTIMIZERS, OptimizerSettings
 from grpo.presets import EMBEDDED_MODEL
 from grpo.problems.templates import TEMPLATE_NAMES
 
@@ -31,6 +31,7 @@ TruncatedName = Literal[TRUNCATED]
 UniformGroupsName = Literal[UNIFORM_GROUPS]
 ImportanceName = Literal[IMPORTANCE]
 TemplateName = Literal[TEMPLATE_NAMES]
+OptimizerName = Literal[OPTIMIZERS]
 WandbMode = Literal[WANDB_MODES]
 
 
@@ -151,6 +152,8 @@ class StepFlags:
 class UpdateFlags:
     """The update and the sync."""
 
+    optimizer: OptimizerName = "adamw"
+    """AdamW's state, bytes a parameter: adamw 8, adamw_8bit 2 (needs torchao), adamw_offload 8 in the host's memory."""
     learning_rate: float | None = None
     """AdamW's learning rate; unset: 2e-4 (embedded) or 1e-6."""
     warmup_updates: int = 0
@@ -272,8 +275,9 @@ class Config(  # --help lists the last group first
         return replace(ALGORITHMS[self.algo], **cells)
 
     @property
-    def optimizer(self) -> OptimizerSettings:
+    def optimizer_settings(self) -> OptimizerSettings:
         return OptimizerSettings(
+            name=self.optimizer,
             learning_rate=self.learning_rate,
             betas=(self.adam_beta1, self.adam_beta2),
             weight_decay=self.weight_decay,

@@ -28,6 +28,7 @@ from grpo.keeper import Keeper, newest_whole
 from grpo.logs.guards import Guards
 from grpo.logs.logger import Logger
 from grpo.model.checkpoint import Restored, Trained, restore, step_of
+from grpo.model.optimizers import check_optimizer
 from grpo.model.policy import Policy, Reference
 from grpo.model.pretrained import load_model
 from grpo.model.recompute import recompute_layers
@@ -75,6 +76,7 @@ def make_parts(config: Config) -> Iterator[Parts]:
 @contextmanager
 def _make_parts(config: Config, checkpoint: Path | None, said: list[str]) -> Iterator[Parts]:
     engine_name, engine_reason = choose_engine(config.engine)
+    check_optimizer(config.optimizer, torch_device(config))
     source = str(checkpoint or config.model)
     inputs = load_inputs(config, source)
     verifiers = make_verifiers(config.verifiers, config)
@@ -187,7 +189,7 @@ def make_policy(source: str, config: Config) -> Policy:
         model,
         temperature=config.temperature,
         micro_batch_tokens=config.micro_batch_tokens,
-        optimizer=config.optimizer,
+        optimizer=config.optimizer_settings,
         train_entropy=config.entropy_coef > 0,
     )
 

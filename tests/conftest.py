@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from grpo.model.learner import OptimizerSettings
+from grpo.model.optimizers import OptimizerSettings
 from grpo.model.policy import Policy
 from grpo.records import Batch, Problem
 from grpo.verifiers.verify import Verifiers

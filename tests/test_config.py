@@ -163,6 +163,7 @@ def test_bad_values_are_one_paragraph(flags, message):
         ("wandb", "yes"),
         ("algo", "ppo_x"),
         ("device", "tpu"),
+        ("optimizer", "sgd"),
     ],
 )
 def test_a_choice_that_does_not_exist_is_refused_by_name_with_those_that_do(capsys, name, value):
@@ -238,6 +239,13 @@ def test_unknown_reward_and_data(capsys, monkeypatch):
 def test_a_verifier_that_asks_for_a_missing_column(capsys, monkeypatch):
     message = refused(capsys, monkeypatch, "--reward", "countdown")
     assert "nums" in message and "problem" in message and "answer" in message
+
+
+def test_an_optimizer_that_cannot_run_here(capsys, monkeypatch):
+    offloaded = refused(capsys, monkeypatch, "--optimizer", "adamw_offload", "--device", "cpu")
+    assert "computes on the CPU" in offloaded
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install torchao" in refused(capsys, monkeypatch, "--optimizer", "adamw_8bit", "--engine", "hf")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from updates import gradient, uneven_groups, whole_batch
 from grpo.algorithm.table import ALGORITHMS
 from grpo.engines.hf_engine import HFEngine
 from grpo.engines.sync import TOLERANCE, SyncProbe
+from grpo.model.learner import Learner
+from grpo.model.optimizers import OptimizerSettings, state_bytes
 from grpo.train import main
 
 pytestmark = [
@@ -77,3 +79,43 @@ def test_vllm_sleeps_and_wakes_with_the_new_weights(tied_folder, tokenizer, prob
         with torch.no_grad():
             for parameter in policy.model.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
+
+
+def large_module():
+    """4M parameters, on the card: a layer whose state is easily told from all else there."""
+    torch.manual_seed(0)
+    return torch.nn.Linear(2048, 2048).to("cuda")
+
+
+def updated(name, updates=3):
+    """A learner after some updates on gradients of one seed."""
+    learner = Learner(large_module(), OptimizerSettings(name=name, learning_rate=1e-3), micro_batch_tokens=1)
+    generator = torch.Generator("cuda").manual_seed(1)
+    for _ in range(updates):
+        for parameter in learner.model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator, device="cuda")
+        learner.optimizer.step()
+        learner.optimizer.zero_grad(set_to_none=True)
+    return learner
+
+
+def test_an_offloaded_state_leaves_the_card_and_the_update_stays_adamws():
+    plain = updated("adamw")
+    before = torch.cuda.memory_allocated()
+    offloaded = updated("adamw_offload")
+    weights = sum(parameter.nbytes for parameter in offloaded.model.parameters())
+    assert torch.cuda.memory_allocated() - before < 1.1 * weights  # no state beside them
+    assert state_bytes(offloaded.optimizer) == pytest.approx(2 * weights, rel=0.01)
+    for one, two in zip(plain.model.parameters(), offloaded.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+    for slot in offloaded.optimizer.state.values():
+        assert slot["exp_avg"].is_pinned() and slot["exp_avg_sq"].is_pinned()
+
+
+def test_an_8_bit_state_takes_a_quarter_and_the_update_is_near():
+    pytest.importorskip("torchao", reason="torchao is not installed: python -m pip install torchao==0.18.0")
+    plain, small = updated("adamw"), updated("adamw_8bit")
+    assert state_bytes(small.optimizer) < 0.26 * state_bytes(plain.optimizer)
+    start = large_module()
+    for first, one, two in zip(*(m.parameters() for m in (start, plain.model, small.model)), strict=True):
+        assert (two - one).abs().mean() < 0.05 * (one - first).abs().mean()

@@ -83,7 +83,7 @@ def test_other_versions_are_said(tmp_path):
 
 def test_every_flag_is_free_or_rounds_or_is_refused():
     assert not FREE & ROUNDING and FREE | ROUNDING <= {field.name for field in fields(Config)}
-    for name in ("learning_rate", "algo", "model", "data", "eval_data", "seed", "temperature", "reward"):
+    for name in ("learning_rate", "algo", "model", "data", "eval_data", "seed", "temperature", "reward", "optimizer"):
         assert name not in FREE | ROUNDING
 
 

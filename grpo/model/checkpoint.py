@@ -27,6 +27,7 @@ from grpo.errors import RunError, UserError
 from grpo.files import read_json, write_json
 from grpo.folders import folder_written_whole
 from grpo.model.learner import Learner
+from grpo.model.optimizers import state_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -150,10 +151,9 @@ def _write(folder: Path, policy: Learner, tokenizer: PreTrainedTokenizerBase, st
 
 
 def _check_space(part: Path, policy: Learner, state: dict | None) -> None:
-    tensors = list(policy.model.state_dict().values())
+    needed = sum(tensor.nbytes for tensor in policy.model.state_dict().values())
     if state is not None:
-        tensors += [value for slot in policy.optimizer.state.values() for value in slot.values()]
-    needed = sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
+        needed += state_bytes(policy.optimizer)
     free = shutil.disk_usage(part).free
     if free < needed:
         raise OSError(f"it takes {needed / MIB:,.0f} MiB, and {free / MIB:,.0f} MiB are free on that disk")

@@ -11,31 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from grpo.algorithm.objective import Measured
 from grpo.model.batching import micro_batches
+from grpo.model.optimizers import OptimizerSettings, make_optimizer
 from grpo.model.recompute import recomputing
 from grpo.records import Batch
 
 Objective = Callable[..., Measured]
 """(micro-batch, *outputs of the learner) -> what it contributes to the loss and the metrics."""
-
-
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """AdamW, its schedule and the clipping."""
-
-    learning_rate: float = 1e-6
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    """The gradient is scaled down to this norm."""
-    warmup_updates: int = 0
-    """Updates over which the learning rate rises linearly; constant after that."""
 
 
 class Learner:
@@ -53,15 +40,7 @@ class Learner:
         """Updates left out since the last one that was made, because a number was not finite."""
         self.moves = 0
         """Times that the weights have begun to move."""
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            # One kernel for all tensors. On a CPU it saves nothing at the sizes that train there, and rounds otherwise
-            # than the plain loop that the published results were made with.
-            fused=self.device.type == "cuda",
-        )
+        self.optimizer = make_optimizer(model, settings)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda update: min(1.0, (update + 1) / (settings.warmup_updates + 1))
         )
@@ -83,7 +62,7 @@ class Learner:
         """
         measured = self.backward(batch, objective)
         grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm).item()
-        measured |= {"grad_norm": grad_norm, "learning_rate": self.schedule.get_last_lr()[0]}
+        measured |= {"grad_norm": grad_norm, "learning_rate": float(self.schedule.get_last_lr()[0])}
         if not_finite(measured):
             self.skipped_in_a_row += 1
         else:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from grpo.model.learner import Learner, OptimizerSettings, autocast, on_device
+from grpo.model.learner import Learner, autocast, on_device
 from grpo.model.logprobs import token_logprobs
+from grpo.model.optimizers import OptimizerSettings
 from grpo.records import Batch
 
 

@@ -8,7 +8,8 @@ from conftest import make_batch
 from torch import nn
 
 from grpo.algorithm.objective import Measured
-from grpo.model.learner import Learner, OptimizerSettings, not_finite, on_device
+from grpo.model.learner import Learner, not_finite, on_device
+from grpo.model.optimizers import OptimizerSettings
 
 MASK = torch.tensor([[True, True, True], [True, False, False], [True, True, False], [True, True, True]])
 

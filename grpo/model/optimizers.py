@@ -1,0 +1,74 @@
+"""`--optimizer` -> AdamW with its state where there is room for it: on the card, in 8 bits, or on the host.
+
+torch's own AdamW is the default; torchao's quantises the state; adamw.py leaves it on the host.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from grpo.errors import UserError
+from grpo.model.adamw import AdamWByTensor
+
+OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_offload")
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW, its schedule and the clipping."""
+
+    name: str = "adamw"
+    """One of OPTIMIZERS."""
+    learning_rate: float = 1e-6
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    """The gradient is scaled down to this norm."""
+    warmup_updates: int = 0
+    """Updates over which the learning rate rises linearly; constant after that."""
+
+
+def check_optimizer(name: str, device: str) -> None:
+    """What an optimizer needs, before a model is loaded. Raises: UserError where it is not there."""
+    if name == "adamw_8bit" and importlib.util.find_spec("torchao") is None:
+        raise UserError(
+            "--optimizer adamw_8bit is torchao's, which is not installed in this environment. Run `python -m pip "
+            "install torchao==0.18.0`, or use --optimizer adamw."
+        )
+    if name == "adamw_offload" and device == "cpu":
+        raise UserError(
+            "--optimizer adamw_offload keeps the optimizer's state on the host to spare a card, and this run computes "
+            "on the CPU, where all is on the host anyway. Use --optimizer adamw, or --device cuda where there is one."
+        )
+
+
+def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
+    """The optimizer of a model's parameters, on whatever device they are."""
+    parameters = list(model.parameters())
+    adamw = dict(lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay)
+    if settings.name == "adamw_8bit":
+        from grpo.model.adamw_8bit import AdamW8bit
+
+        return AdamW8bit(parameters, **adamw)
+    if settings.name == "adamw_offload":
+        return AdamWByTensor(parameters, **adamw)
+    # One kernel for all tensors. On a CPU it saves nothing at the sizes that train there, and rounds otherwise than the
+    # plain loop that the published results were made with.
+    return torch.optim.AdamW(parameters, **adamw, fused=parameters[0].device.type == "cuda")
+
+
+def state_bytes(optimizer: Optimizer) -> int:
+    """Bytes of the optimizer's state, as it lies in memory and in a checkpoint."""
+    return sum(_bytes(value) for slot in optimizer.state.values() for value in slot.values())
+
+
+def _bytes(tensor: Tensor) -> int:
+    """A quantised tensor gives its `nbytes` as if it were float32; what it is made of tells the truth."""
+    if hasattr(tensor, "__tensor_flatten__"):
+        return sum(getattr(tensor, name).nbytes for name in tensor.__tensor_flatten__()[0])
+    return tensor.nbytes
