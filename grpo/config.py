@@ -167,7 +167,7 @@ class UpdateFlags:
     max_grad_norm: float = 1.0
     """The gradient is scaled down to this norm."""
     micro_batch_tokens: int | None = None
-    """Token positions in one forward and backward pass, padding included: memory, never the result; unset: 16384."""
+    """Token positions in one pass, padding included: memory, never the result; unset: 16384, or what fits the card."""
     gradient_checkpointing: bool | None = None
     """Recompute activations in the backward pass: less memory, about a third more time; unset: off (embedded) or on."""
     sync_tolerance: float | None = None
@@ -206,6 +206,10 @@ class RunFlags:
     """Continue the run --name from its newest checkpoint, bit for bit; other flags are read from its config.json."""
     stop_on: tuple[Literal[STOPS], ...] = ()
     """Warnings that end the run: reward_collapse and others of logs/README.md."""
+    plan: bool = False
+    """Print what the run would take of the card that is here, and end: 0 if it fits, 1 if not."""
+    plan_for: float | None = None
+    """The same for a card of so many GiB, on any machine."""
     log_samples: int = 2
     """Whole responses written a step, with their rewards."""
     save_rollouts: bool = False
@@ -244,6 +248,11 @@ class Config(  # --help lists the last group first
     def verifiers(self) -> tuple[str, ...]:
         """Those of the user, the first of which says what is correct, and those of the algorithm."""
         return (*self.reward, *self.penalties)
+
+    @property
+    def planned(self) -> bool:
+        """Whether a plan of the memory is all that is asked for."""
+        return self.plan or self.plan_for is not None
 
     @property
     def off_policy(self) -> bool:

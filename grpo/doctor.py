@@ -19,6 +19,7 @@ import transformers
 import tyro
 from rich.console import Console
 
+from grpo.card import settled
 from grpo.config import Config
 from grpo.diagnosis.cost import cost_findings
 from grpo.diagnosis.ends import template_marker
@@ -32,11 +33,12 @@ from grpo.diagnosis.versions import version_findings
 from grpo.diagnosis.weight_sync import sync_findings
 from grpo.engines.choose import make_engine
 from grpo.errors import UserError
+from grpo.flags import torch_device
 from grpo.model.checkpoint import checkpoints
 from grpo.outcomes import truncated
 from grpo.resolve import resolve
 from grpo.resume import resumed
-from grpo.setup import engine_settings, make_policy, make_probe, make_reference, make_verifiers, torch_device
+from grpo.setup import engine_settings, make_policy, make_probe, make_reference, make_verifiers
 from grpo.verifiers.verify import Verifiers
 
 AT_WORK = "sync, sampled responses, gradient and cost"
@@ -134,6 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     flags = tyro.cli(Config, args=arguments, description=__doc__, prog="python -m grpo.doctor")
     try:
         config = resolve(resumed(arguments, flags), given=()) if flags.resume else resolve(unnamed(flags))
+        config, _ = settled(config)
         console = Console(width=None if sys.stdout.isatty() else 120)
         return exit_status(show(examine(config, place_of(torch_device(config))), console))
     except UserError as error:

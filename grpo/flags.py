@@ -42,8 +42,8 @@ class EngineFlags:
 
     engine: EngineName = "auto"
     """Sampler: vllm, hf (transformers), auto (vllm where installed, and says so)."""
-    memory_fraction: float = 0.4
-    """Share of the GPU's memory that vLLM takes while it generates."""
+    memory_fraction: float | None = None
+    """Share of the GPU's memory that vLLM takes while it generates; unset: what its responses need and the card has."""
     kv_cache_gib: float = 0.5
     """vLLM's KV cache on a CPU, GiB."""
     device: DeviceName = "auto"
@@ -111,6 +111,11 @@ RULES = {
     "is a share: more than 0, at most 1": lambda value: 0 < value <= 1,
     "must be at least 0 and less than 1": lambda value: 0 <= value < 1,
 }
+
+
+def torch_device(flags: EngineFlags) -> str:
+    """`--device` as torch takes it: auto is cuda where there is one."""
+    return "cuda" if flags.device == "cuda" or (flags.device == "auto" and torch.cuda.is_available()) else "cpu"
 
 
 def check_device(device: str) -> None:

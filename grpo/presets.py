@@ -18,7 +18,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         updates_per_step=1,
         max_prompt_tokens=32,
         max_response_tokens=96,
-        micro_batch_tokens=16384,
         gradient_checkpointing=False,
         eval_every=20,
         save_every=0,
@@ -35,7 +34,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         updates_per_step=8,
         max_prompt_tokens=1024,
         max_response_tokens=3000,
-        micro_batch_tokens=16384,
         gradient_checkpointing=True,
         eval_every=50,
         save_every=50,
@@ -44,3 +42,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
 }
 """What an unset flag means: `embedded` without --model, `real` with it."""
+
+WITHOUT_PLAN = {"micro_batch_tokens": 16384, "memory_fraction": 0.4}
+"""What these mean where there is no card to plan for; card.py fills them where there is one."""

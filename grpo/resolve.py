@@ -17,8 +17,8 @@ from grpo.algorithm.table import ALGORITHMS, FORMER_NAMES
 from grpo.cells import check_cells
 from grpo.config import Config
 from grpo.errors import UserError
-from grpo.flags import check_choices, check_device, require
-from grpo.presets import EMBEDDED_MODEL, PRESETS
+from grpo.flags import check_choices, check_device, require, torch_device
+from grpo.presets import EMBEDDED_MODEL, PRESETS, WITHOUT_PLAN
 from grpo.problems.rows import data_rewards
 from grpo.resume import resumed
 
@@ -35,6 +35,7 @@ RULES = {
         "max_prompt_tokens",
         "max_response_tokens",
         "micro_batch_tokens",
+        "plan_for",
         "eval_responses",
         "verifier_workers",
         "temperature",
@@ -94,6 +95,8 @@ def resolve(config: Config, given: Collection[str] | None = None) -> Config:
     unset = {field.name for field in fields(Config) if getattr(config, field.name) is None}
     config = replace(config, **{name: value for name, value in filled.items() if name in unset})
     config = replace(config, advantage=FORMER_NAMES.get(config.advantage, config.advantage))
+    if not config.planned and torch_device(config) == "cpu":  # on a card the plan of its memory picks them
+        config = replace(config, **{k: v for k, v in WITHOUT_PLAN.items() if getattr(config, k) is None})
     if config.reward is None:
         config = replace(config, reward=data_rewards(config.data))
     if config.loss_constant is None:

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from grpo.algorithm.ingredients import Advantage, Aggregation, load_advantage, load_aggregation, load_loss_term
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.algorithm.objective import LossTerm
+from grpo.card import AT_ONCE
 from grpo.config import Config
 from grpo.engines.choose import EngineSettings, choose_engine, make_engine
 from grpo.engines.protocol import Engine
@@ -20,7 +21,7 @@ from grpo.engines.revival import Revival
 from grpo.engines.sync import TOLERANCE, SyncProbe
 from grpo.errors import UserError
 from grpo.files import read_json
-from grpo.flags import EngineFlags, VerifierFlags
+from grpo.flags import EngineFlags, VerifierFlags, torch_device
 from grpo.folders import locked
 from grpo.inputs import Inputs, load_inputs
 from grpo.keeper import Keeper, newest_whole
@@ -167,21 +168,16 @@ def make_verifiers(specs: tuple[str, ...], flags: VerifierFlags) -> Verifiers:
 def engine_settings(
     flags: EngineFlags, *, stop: tuple[str, ...], max_prompt_tokens: int, max_response_tokens: int, sequences: int
 ) -> EngineSettings:
-    """What an engine is made with; at most 256 responses at a time, which fills a small card."""
+    """What an engine is made with."""
     return EngineSettings(
         max_prompt_tokens=max_prompt_tokens,
         max_response_tokens=max_response_tokens,
-        sequences=min(256, sequences),
+        sequences=min(AT_ONCE, sequences),
         stop=stop,
         memory_fraction=flags.memory_fraction,
         kv_cache_gib=flags.kv_cache_gib,
         trust_remote_code=flags.trust_remote_code,
     )
-
-
-def torch_device(flags: EngineFlags) -> str:
-    """`--device` as torch takes it: auto is cuda where there is one."""
-    return "cuda" if flags.device == "cuda" or (flags.device == "auto" and torch.cuda.is_available()) else "cpu"
 
 
 def make_policy(source: str, config: Config) -> Policy:

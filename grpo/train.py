@@ -9,10 +9,12 @@ from pathlib import Path
 
 import torch
 import transformers
+from rich.console import Console
 
 from grpo.algorithm.credit import credit
 from grpo.algorithm.dynamic_sampling import Scored, dropped, enough, score, select
 from grpo.algorithm.objective import Objective
+from grpo.card import check_card, settled
 from grpo.config import Config
 from grpo.errors import RunError, UserError
 from grpo.evaluation.measures import training_metrics
@@ -215,7 +217,14 @@ def main(arguments: list[str] | None = None) -> int:
     transformers.utils.logging.disable_progress_bar()  # ours is the only one
     try:
         with interruptible():
-            config = parse(arguments)
+            config, plan = settled(parse(arguments))
+            if plan:
+                plan.show(Console(soft_wrap=True, highlight=False))
+            if config.planned:
+                print(plan.verdict)
+                return 0 if plan.fits else 1
+            if plan:
+                check_card(plan)
             with make_parts(config) as parts:
                 with parts.keeper.rescuing():
                     train(config, parts)

@@ -64,12 +64,13 @@ def overlap(options: Options, folder: Path) -> list[str]:
     """Lines on what verification adds to a step."""
     import transformers
 
+    from grpo.card import settled
     from grpo.resolve import parse
     from grpo.setup import make_parts
     from grpo.verifiers.verify import Verifiers
 
     transformers.utils.logging.disable_progress_bar()
-    config = parse(["--engine", "vllm", "--runs-dir", str(folder), "--wandb", "off"])
+    config, _ = settled(parse(["--engine", "vllm", "--runs-dir", str(folder), "--wandb", "off"]))
     with make_parts(config) as parts, ExitStack() as stack:
         pools = {name: stack.enter_context(Verifiers(specs)) if specs else None for name, specs in LOADS.items()}
         measured = [

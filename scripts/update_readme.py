@@ -13,17 +13,25 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+from transformers import Qwen2Config
+
 from grpo.algorithm.table import ALGORITHMS, EVERYWHERE
+from grpo.card import make_plan
 from grpo.compare import Options as CompareOptions
 from grpo.config import Config
 from grpo.evaluation.options import Options as EvaluateOptions
 from grpo.logs.metrics import METRICS
 from grpo.logs.pictures import PICTURES
+from grpo.memory.fit import fits, left, pick_memory_fraction, pick_micro_batch_tokens
+from grpo.memory.model_shape import shape_of
+from grpo.memory.stages import GIB, stages, total
+from grpo.memory.widths import STATE, Widths
+from grpo.resolve import resolve
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("grpo", "rewards", "data", "scripts")
@@ -90,6 +98,50 @@ def metrics() -> str:
     return table([["key", "meaning"], ["---"] * 2, *([f"`{key}`", text] for key, text in keys.items())])
 
 
+QWEN = {  # H, I, layers, heads, heads of keys, vocabulary, tied: the config.json of each
+    "0.5B": (896, 4864, 24, 14, 2, 151936, True),
+    "1.5B": (1536, 8960, 28, 12, 2, 151936, True),
+    "3B": (2048, 11008, 36, 16, 2, 151936, True),
+    "7B": (3584, 18944, 28, 28, 4, 152064, False),
+}
+CARDS = (
+    (23.5, "0.5B", "adamw"), (23.5, "1.5B", "adamw"), (23.5, "1.5B", "adamw_8bit"), (23.5, "1.5B", "adamw_offload"),
+    (44.5, "1.5B", "adamw"), (44.5, "3B", "adamw"), (44.5, "3B", "adamw_8bit"), (44.5, "3B", "adamw_offload"),
+    (79, "1.5B", "adamw"), (79, "3B", "adamw"), (79, "7B", "adamw_8bit"), (79, "7B", "adamw_offload"),
+    (139, "7B", "adamw"), (139, "7B", "adamw_8bit"),
+)  # fmt: skip
+STATES = {"adamw": "float32", "adamw_8bit": "8 bits", "adamw_offload": "on the host"}
+
+
+def cards() -> str:
+    """Which model fits which card, by the plan of the memory."""
+    header = ["card", "model", "state", "`--micro-batch-tokens`", "`--memory-fraction`", "responses at a time"]
+    lines = [[*header, "update", "left"], ["---"] * 8]
+    for size, model, state in CARDS:
+        hidden, intermediate, layers, heads, kv_heads, vocabulary, tied = QWEN[model]
+        shape = shape_of(
+            Qwen2Config(
+                vocab_size=vocabulary,
+                hidden_size=hidden,
+                intermediate_size=intermediate,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                num_key_value_heads=kv_heads,
+                tie_word_embeddings=tied,
+            )
+        )
+        load = make_plan(resolve(Config(model=model, name="plan", plan_for=size)), shape, size * GIB).load
+        load = replace(load, widths=Widths(optimizer=STATE[state]))
+        load = replace(load, micro_batch_tokens=pick_micro_batch_tokens(load))
+        load = replace(load, memory_fraction=pick_memory_fraction(load))
+        update, free = total(stages(load)["update"]) / GIB, min(left(load).values()) / GIB
+        cache = int(load.kv_cache // load.kv_sequence)
+        shown = [str(load.micro_batch_tokens), f"{load.memory_fraction:g}", str(cache)] if fits(load) else [""] * 3
+        end = f"{free:.1f}" if fits(load) else f"does not fit: {-free:.1f} lacking"
+        lines.append([f"{size:g}", model, STATES[state], *shown, f"{update:.1f}", end])
+    return table(lines)
+
+
 def rooms() -> str:
     """The project on one screen: the commands and rooms of grpo, and the other folders, one line each."""
     names = tracked()
@@ -119,7 +171,7 @@ def files(folder: str) -> str:
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"algorithms": algorithms, "rooms": rooms},
-    "grpo/README.md": {"files": partial(files, "grpo/"), "flags": partial(flags, Config)},
+    "grpo/README.md": {"files": partial(files, "grpo/"), "flags": partial(flags, Config), "cards": cards},
     "grpo/algorithm/README.md": {"algorithms": partial(algorithms, ""), "papers": papers},
     "grpo/logs/README.md": {"metrics": metrics},
     "grpo/evaluation/README.md": {"flags": partial(flags, EvaluateOptions)},

@@ -21,7 +21,7 @@ from grpo.comparison.runs import Run
 from grpo.errors import UserError
 
 IGNORED = frozenset(
-    "seed name runs_dir resume save_every keep stop_on log_samples save_rollouts wandb wandb_project "
+    "seed name runs_dir resume plan plan_for save_every keep stop_on log_samples save_rollouts wandb wandb_project "
     "wandb_group versions commit steps eval_every verifier_workers memory_fraction kv_cache_gib micro_batch_tokens "
     "gradient_checkpointing".split()
 )

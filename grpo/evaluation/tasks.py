@@ -16,9 +16,10 @@ from grpo.evaluation.options import Options
 from grpo.evaluation.plan import Evaluation
 from grpo.evaluation.responses import evaluate
 from grpo.evaluation.results import ProblemResult, append_results
+from grpo.flags import torch_device
 from grpo.model.policy import Policy
 from grpo.model.pretrained import load_model, load_tokenizer
-from grpo.setup import engine_settings, make_verifiers, torch_device
+from grpo.setup import engine_settings, make_verifiers
 from grpo.verifiers.verify import Verifiers
 
 

@@ -1,0 +1,158 @@
+"""The card of a run: what its flags come to in memory, what is picked where they are unset, and a refusal.
+
+    python -m grpo.train --model NAME --plan                  # for the card that is here
+    python -m grpo.train --model NAME --plan-for 24           # for a card of 24 GiB, on any machine
+
+Nothing is loaded but the model's config. The arithmetic is that of grpo/memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from rich.console import Console
+
+from grpo.config import Config
+from grpo.engines.choose import choose_engine
+from grpo.errors import UserError
+from grpo.flags import torch_device
+from grpo.memory.fit import fits, pick_memory_fraction, pick_micro_batch_tokens, savings
+from grpo.memory.model_shape import KNOWN, Shape, shape_of
+from grpo.memory.plan_table import notes, plan_table, verdict
+from grpo.memory.stages import CONTEXT, GIB, Load
+from grpo.memory.widths import Widths
+from grpo.model.pretrained import load_config
+from grpo.presets import WITHOUT_PLAN
+
+AT_ONCE = 256
+"""Responses that an engine generates at the same time, at most: they fill a small card."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A config without gaps, and what it comes to on a card."""
+
+    config: Config
+    load: Load
+    picked: tuple[str, ...]
+    """Flags that were unset."""
+
+    @property
+    def fits(self) -> bool:
+        return fits(self.load)
+
+    @property
+    def verdict(self) -> str:
+        return verdict(self.load, savings(self.load, others(self.config, self.load)))
+
+    def show(self, console: Console) -> None:
+        """The table, and what is to be known of it."""
+        parameters = self.load.shape.parameters / 1e9
+        console.print(
+            plan_table(
+                self.load,
+                f"{self.config.model}, {parameters:.2f}B parameters, on a card of {self.load.card / GIB:.1f} GiB, by "
+                "arithmetic",
+            )
+        )
+        for line in (*notes(self.load), *([f"picked: {' '.join(self.picked)}"] if self.picked else [])):
+            console.print(line)
+
+
+def settled(config: Config) -> tuple[Config, Plan | None]:
+    """The config with its gaps filled, and its plan where it has a card. A model of an unknown kind has
+    none, and gets what is usual. Raises: UserError for the plan of a card that is not there.
+    """
+    card = card_of(config)
+    if card is None:
+        return config, None
+    found = load_config(source_of(config), trust_remote_code=config.trust_remote_code)
+    if found.model_type not in KNOWN and not config.planned:
+        usual = {name: value for name, value in WITHOUT_PLAN.items() if getattr(config, name) is None}
+        return replace(config, **usual), None
+    plan = make_plan(config, shape_of(found, trust_remote_code=config.trust_remote_code), *card)
+    return plan.config, plan
+
+
+def source_of(config: Config) -> str:
+    """Where the model's config is: a run that goes on has it in each checkpoint, and its --model may be gone."""
+    saved = sorted(config.run_folder.glob("checkpoint-*/config.json")) if config.resume else []
+    return str(saved[-1].parent) if saved else config.model
+
+
+def card_of(config: Config) -> tuple[float, float] | None:
+    """Bytes of the card that is planned for, and how many of them others have taken; None for a run on a CPU.
+
+    Raises: UserError for --plan without a card.
+    """
+    if config.plan_for is not None:
+        return config.plan_for * GIB, 0.0
+    if torch_device(config) == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        return total, max(0.0, total - free - CONTEXT)  # asking has already made a context of our own
+    if config.plan:
+        raise UserError(
+            "--plan plans for the card of this machine, and torch sees none here. Name the size of one: --plan-for 24."
+        )
+    return None
+
+
+def make_plan(config: Config, shape: Shape, card: float, taken: float = 0.0) -> Plan:
+    """Fill what is unset: the micro-batch by what the passes leave room for, and vLLM's share."""
+    load = load_of(config, shape, card, taken)
+    picked = {}
+    if config.micro_batch_tokens is None:
+        picked["micro_batch_tokens"] = pick_micro_batch_tokens(load)
+        load = replace(load, micro_batch_tokens=picked["micro_batch_tokens"])
+    if config.memory_fraction is None:
+        picked["memory_fraction"] = pick_memory_fraction(load) if load.vllm else WITHOUT_PLAN["memory_fraction"]
+        load = replace(load, memory_fraction=picked["memory_fraction"] if load.vllm else None)
+    flags = tuple(f"--{name.replace('_', '-')} {value}" for name, value in picked.items())
+    return Plan(replace(config, **picked), load, flags)
+
+
+def load_of(config: Config, shape: Shape, card: float, taken: float) -> Load:
+    """What the config asks of a card; what is unset is at its usual value. The one place that knows flags and bytes."""
+    elsewhere = config.plan_for is not None and config.engine == "auto"  # vllm will be installed where the card is
+    vllm = elsewhere or choose_engine(config.engine)[0] == "vllm"
+    usual = {name: getattr(config, name) or value for name, value in WITHOUT_PLAN.items()}
+    return Load(
+        shape=shape,
+        widths=Widths(reference=4 if config.needs_reference else 0),
+        card=card,
+        taken=taken,
+        micro_batch_tokens=usual["micro_batch_tokens"],
+        sequence=config.max_prompt_tokens + config.max_response_tokens,
+        update_sequences=config.responses_per_step // config.updates_per_step,
+        generated_sequences=min(AT_ONCE, max(config.responses_per_step, config.eval_problems * config.eval_responses)),
+        recompute=config.gradient_checkpointing,
+        memory_fraction=usual["memory_fraction"] if vllm else None,
+    )
+
+
+def others(config: Config, load: Load) -> dict[str, Load]:
+    """What could be changed -> the load that it comes to."""
+    found = {}
+    if not load.recompute:
+        found["--gradient-checkpointing True"] = replace(load, recompute=True)
+    if load.tokens > load.sequence:
+        found[f"--micro-batch-tokens {load.sequence}"] = replace(load, micro_batch_tokens=load.sequence)
+    if config.needs_reference:
+        without = replace(load.widths, reference=0)
+        found["no reference (--kl-coef 0 --log-kl False)"] = replace(load, widths=without)
+    if load.vllm:
+        fraction = pick_memory_fraction(load)
+        found[f"--memory-fraction {fraction}"] = replace(load, memory_fraction=fraction)
+    half = config.max_response_tokens // 2
+    sequence = config.max_prompt_tokens + half
+    found[f"--max-response-tokens {half} with --micro-batch-tokens {sequence}"] = replace(
+        load, sequence=sequence, micro_batch_tokens=sequence
+    )
+    return found
+
+
+def check_card(plan: Plan) -> None:
+    """Raises: UserError for a run that cannot fit, before a model is loaded."""
+    if not plan.fits:
+        raise UserError(f"{plan.verdict} --plan shows the whole table, and --plan-for that of another card.")

@@ -1,0 +1,57 @@
+"""Does it fit? What is left at each stage, and which micro-batch and which share for vLLM would be right."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from grpo.memory.stages import GIB, Load, stages, total
+
+MARGIN = 0.04
+"""Share of the card that is to stay free where a number is picked: the arithmetic is not exact."""
+MOST_TOKENS = 16384
+"""Positions in the largest micro-batch that is picked: more of them make a pass no faster."""
+MOST_FRACTION = 0.9
+
+
+def left(load: Load) -> dict[str, float]:
+    """Stage -> bytes that stay free; negative where it does not fit."""
+    return {stage: load.card - total(rows) for stage, rows in stages(load).items()}
+
+
+def fits(load: Load) -> bool:
+    """Every stage does, and vLLM can start, which it cannot with a KV cache too small for one response."""
+    return min(left(load).values()) >= 0 and load.kv_cache >= load.kv_sequence
+
+
+def pick_micro_batch_tokens(load: Load) -> int:
+    """The largest of 16384, 8192, ... that leaves the margin in the passes; the longest response where none does."""
+    tokens = MOST_TOKENS
+    while tokens > load.sequence:
+        free = left(replace(load, micro_batch_tokens=tokens))
+        if min(free["log-probabilities"], free["update"]) >= MARGIN * load.card:
+            return tokens
+        tokens //= 2
+    return load.sequence
+
+
+def pick_memory_fraction(load: Load) -> float:
+    """A share for vLLM: all of `generated_sequences` at full length and the margin, or what the trainer leaves of the
+    card. At least its weights and one response, even where these do not fit. In hundredths."""
+    trainer = total(stages(replace(load, memory_fraction=0.0))["generate"])
+    own = load.vllm_weights + load.vllm_workspace
+    wanted = math.ceil(100 * ((own + load.generated_sequences * load.kv_sequence) / load.card + MARGIN))
+    least = math.ceil(100 * (own + load.kv_sequence) / load.card)
+    room = math.floor(100 * ((load.card - trainer) / load.card - MARGIN))
+    return min(MOST_FRACTION, max(least, min(wanted, room)) / 100)
+
+
+def savings(load: Load, others: dict[str, Load]) -> dict[str, float]:
+    """What each other load saves at the stage that lacks most, in falling order; those that save nothing are left out.
+
+    others: what would have to be changed -> the load that it comes to.
+    """
+    free = left(load)
+    stage = min(free, key=free.get)
+    saved = {name: left(other)[stage] - free[stage] for name, other in others.items()}
+    return {name: saved[name] for name in sorted(saved, key=saved.get, reverse=True) if saved[name] > 0.05 * GIB}

@@ -1,0 +1,64 @@
+"""What passes through memory in a forward and backward pass: the moments at which it is most. Bytes.
+
+Weights, gradients, optimizer and reference stay the whole time, and are in widths.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grpo.memory.activations import backward_bytes, ends_bytes, forward_bytes, kept_bytes, layer_bytes
+from grpo.memory.model_shape import Shape
+from grpo.memory.output_head import head_backward_bytes, head_forward_bytes, head_gradient_bytes, head_kept_bytes
+from grpo.memory.widths import Widths, copy_bytes
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is held at once."""
+
+    activations: float
+    head: float
+    copies: float
+    """Of weights, in the width of the arithmetic."""
+
+    @property
+    def total(self) -> float:
+        return self.activations + self.head + self.copies
+
+
+def update_moment(shape: Shape, widths: Widths, tokens: int, *, recompute: bool) -> Moment:
+    """The largest moment of an update's forward and backward pass over so many token positions, all in responses.
+
+    The copies that autocast makes of the weights live until the forward pass ends; where layers are not recomputed,
+    the graph keeps them for the backward pass.
+    """
+    stream = widths.weights * shape.hidden * tokens  # what passes from layer to layer
+    kept = kept_bytes(shape, widths, tokens, recompute=recompute)
+    ends, kept_head = ends_bytes(shape, widths, tokens), head_kept_bytes(shape, widths, tokens)
+    every, one = copy_bytes(shape, widths, shape.layers), copy_bytes(shape, widths, 1)
+    graph = 0.0 if recompute else every
+    moments = [
+        # The forward pass is in the last layer, and then in the head, where the last norm's output is still there.
+        Moment(kept + forward_bytes(shape, widths, tokens), 0.0, every) if recompute else Moment(kept, 0.0, every),
+        Moment(kept + ends + stream, kept_head + head_forward_bytes(shape, widths, tokens), every),
+        # The backward pass is in the head, and then in the last layer.
+        Moment(kept + ends, kept_head + head_backward_bytes(shape, widths, tokens), graph),
+        Moment(
+            kept + backward_bytes(shape, widths, tokens) + (layer_bytes(shape, widths, tokens) if recompute else 0.0),
+            head_gradient_bytes(shape, widths) if shape.tied else 0.0,
+            one if recompute else every,
+        ),
+    ]
+    return max(moments, key=lambda moment: moment.total)
+
+
+def logprobs_moment(shape: Shape, widths: Widths, tokens: int) -> Moment:
+    """The largest moment of a forward pass that keeps nothing, as for old and reference log-probabilities."""
+    every = copy_bytes(shape, widths, shape.layers)
+    stream = widths.weights * shape.hidden * tokens
+    moments = [
+        Moment(2 * stream + forward_bytes(shape, widths, tokens), 0.0, every),  # embedding, and the layer's input
+        Moment(2 * stream, head_forward_bytes(shape, widths, tokens), every),  # the output, and what the head takes
+    ]
+    return max(moments, key=lambda moment: moment.total)

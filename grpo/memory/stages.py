@@ -1,0 +1,128 @@
+"""The stages of a step, and what each holds on the card. Bytes.
+
+Trainer and vLLM share the card by turns: vLLM sleeps from the end of the generation to the sync, its weights on the
+host and its KV cache dropped. What is estimated, and not counted, is named here as a constant with its reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grpo.memory.model_shape import Shape
+from grpo.memory.moments import Moment, logprobs_moment, update_moment
+from grpo.memory.widths import Widths, gradient_bytes, optimizer_bytes, reference_bytes, weight_bytes
+
+GIB = 2**30
+CONTEXT = 1.0 * GIB
+"""Estimated: the CUDA context with the kernels that are loaded into it, and the workspaces of matrix products."""
+ASLEEP = 1.0 * GIB
+"""Estimated: what vLLM keeps while it sleeps, mostly its captured graphs."""
+GRAPHS = 1.0 * GIB
+"""Estimated: captured graphs and workspaces of vLLM while it generates, which --memory-fraction includes."""
+GAPS = 0.05
+"""Estimated: share by which torch's allocator takes more than it gives out, of what comes and goes in a pass."""
+
+STAGES = ("generate", "log-probabilities", "update", "sync")
+ROWS = (
+    "weights", "optimizer", "reference", "gradients", "activations", "head", "copies of weights", "vLLM's weights",
+    "KV cache", "vLLM's workspace", "CUDA, gaps", "other programs",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a run asks of a card."""
+
+    shape: Shape
+    widths: Widths
+    card: float
+    """Bytes of the card."""
+    micro_batch_tokens: int
+    sequence: int
+    """Tokens of the longest prompt and response."""
+    update_sequences: int
+    """Responses of an optimizer batch."""
+    generated_sequences: int
+    """Responses that are generated at the same time, at most."""
+    recompute: bool
+    memory_fraction: float | None
+    """Share of the card that vLLM takes while it generates; None: transformers generates with the policy itself."""
+    taken: float = 0.0
+    """Bytes of the card that are not ours."""
+
+    @property
+    def tokens(self) -> int:
+        """Positions of the largest micro-batch: a longer response goes alone, and there may be no more of them."""
+        return min(max(self.micro_batch_tokens, self.sequence), self.update_sequences * self.sequence)
+
+    @property
+    def vllm(self) -> bool:
+        return self.memory_fraction is not None
+
+    @property
+    def kv_sequence(self) -> int:
+        """Bytes of the KV cache of one response of full length, in bfloat16."""
+        return 2 * self.shape.kv_cache * self.sequence
+
+    @property
+    def vllm_weights(self) -> int:
+        """In bfloat16."""
+        return 2 * self.shape.parameters
+
+    @property
+    def vllm_workspace(self) -> float:
+        """Captured graphs, and what a forward pass of vLLM holds: it tries one of 16,384 tokens (8,192 on cards of less
+        than 70 GiB) when it starts, and samples from logits in float32, of which there are about three copies."""
+        tokens = 16384 if self.card >= 70 * GIB else 8192
+        layer = tokens * 2 * (2 * self.shape.hidden + 3 * self.shape.intermediate)
+        return GRAPHS + layer + 3 * 4 * self.generated_sequences * self.shape.vocabulary
+
+    @property
+    def kv_cache(self) -> float:
+        """What of vLLM's share is left for it; all responses at full length for transformers."""
+        if not self.vllm:
+            return self.kv_sequence * self.generated_sequences
+        return self.memory_fraction * self.card - self.vllm_weights - self.vllm_workspace
+
+
+def stages(load: Load) -> dict[str, dict[str, float]]:
+    """Stage -> row -> bytes."""
+    shape, widths = load.shape, load.widths
+    stay = {
+        "weights": weight_bytes(shape, widths),
+        "optimizer": optimizer_bytes(shape, widths),
+        "reference": reference_bytes(shape, widths),
+        "other programs": load.taken,
+    }
+    asleep = CONTEXT + (ASLEEP if load.vllm else 0.0)
+    generate = {"KV cache": load.kv_cache, "CUDA, gaps": CONTEXT}
+    sync = {"CUDA, gaps": CONTEXT}
+    if load.vllm:
+        generate |= {"vLLM's weights": load.vllm_weights, "vLLM's workspace": load.vllm_workspace}
+        # The largest tensor is there twice while it is loaded.
+        sync = {"vLLM's weights": load.vllm_weights + 2 * shape.head, "CUDA, gaps": asleep}
+    update = {"gradients": gradient_bytes(shape, widths)}
+    return {
+        "generate": stay | generate,
+        "log-probabilities": stay | passing(logprobs_moment(shape, widths, load.tokens), asleep),
+        "update": stay | update | passing(largest_update(load), asleep),
+        "sync": stay | sync,
+    }
+
+
+def largest_update(load: Load) -> Moment:
+    return update_moment(load.shape, load.widths, load.tokens, recompute=load.recompute)
+
+
+def passing(moment: Moment, asleep: float) -> dict[str, float]:
+    """What a forward or backward pass adds."""
+    return {
+        "activations": moment.activations,
+        "head": moment.head,
+        "copies of weights": moment.copies,
+        "CUDA, gaps": asleep + GAPS * moment.total,
+    }
+
+
+def total(stage: dict[str, float]) -> float:
+    return sum(stage.values())

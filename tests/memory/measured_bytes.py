@@ -1,0 +1,51 @@
+"""Bytes as torch counts them on a CPU: what autograd keeps, and the most that its allocator has given out at once."""
+
+from contextlib import ExitStack
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from grpo.model.logprobs import token_logprobs
+from grpo.model.recompute import recomputing
+
+
+def forward(model, tokens, *, autocast, rows=2):
+    """The log-probabilities of `tokens` random positions, all in responses, as Learner.backward has them computed."""
+    ids = torch.randint(0, model.config.vocab_size, (rows, tokens // rows + 1))
+    mask = torch.ones(rows, tokens // rows, dtype=torch.bool)
+    with ExitStack() as stack:
+        if autocast:
+            stack.enter_context(torch.autocast("cpu", torch.bfloat16))
+        stack.enter_context(recomputing(model))
+        return token_logprobs(model, ids[:, :-1], ids[:, 1:], mask, 1.0)[0]
+
+
+def kept(model, tokens, *, autocast):
+    """Bytes that a forward pass keeps for the backward pass, each storage once, parameters left out."""
+    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    found = {}
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            found[storage._cdata] = storage  # held, so that its place is not given to another
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        result = forward(model, tokens, autocast=autocast)
+    assert result.requires_grad
+    return sum(storage.nbytes() for storage in found.values())
+
+
+def peak(function):
+    """The most bytes at once that were allocated while the function ran, those before it not counted."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        result = function()
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    assert events
+    now = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    del result
+    return most

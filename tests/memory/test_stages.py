@@ -1,0 +1,60 @@
+"""The stages of a step: what stays, what comes and goes, and that the README's own command has room."""
+
+from dataclasses import replace
+
+import pytest
+from real_shapes import load_of
+
+from grpo.memory.moments import update_moment
+from grpo.memory.stages import GAPS, GIB, STAGES, largest_update, stages, total
+
+
+def test_what_stays_is_in_every_stage_and_what_passes_in_its_own():
+    load = load_of("Qwen2.5-1.5B", 79)
+    held = stages(replace(load, widths=replace(load.widths, reference=4), taken=GIB))
+    assert tuple(held) == STAGES
+    for stage in STAGES:
+        assert held[stage]["weights"] == held[stage]["reference"] == 4 * load.shape.parameters
+        assert (held[stage]["optimizer"], held[stage]["other programs"]) == (8 * load.shape.parameters, GIB)
+    assert [stage for stage in STAGES if held[stage].get("gradients")] == ["update"]
+    assert [stage for stage in STAGES if held[stage].get("activations")] == ["log-probabilities", "update"]
+    assert [stage for stage in STAGES if held[stage].get("vLLM's weights")] == ["generate", "sync"]
+    assert [stage for stage in STAGES if held[stage].get("KV cache")] == ["generate"]
+
+
+def test_vllm_takes_its_share_and_no_more():
+    load = replace(load_of("Qwen2.5-1.5B", 79), memory_fraction=0.4)
+    held = stages(load)["generate"]
+    of_vllm = sum(held[row] for row in ("vLLM's weights", "KV cache", "vLLM's workspace"))
+    assert of_vllm == pytest.approx(0.4 * 79 * GIB)
+
+
+def test_transformers_generates_with_the_policy_and_keeps_a_cache_of_all_responses():
+    held = stages(replace(load_of("Qwen2.5-1.5B", 79), memory_fraction=None))
+    assert held["generate"]["KV cache"] == 256 * 4024 * 28 * 1024
+    assert not any(held[stage].get("vLLM's weights") for stage in STAGES)
+
+
+@pytest.mark.parametrize(
+    "micro_batch_tokens,update_sequences,positions", [(16384, 128, 16384), (1000, 128, 4024), (16384, 2, 8048)]
+)
+def test_the_largest_micro_batch(micro_batch_tokens, update_sequences, positions):
+    """A response longer than the limit goes alone, and there are no more positions than the update has."""
+    load = load_of("Qwen2.5-0.5B", 79)
+    load = replace(load, micro_batch_tokens=micro_batch_tokens, update_sequences=update_sequences)
+    assert load.tokens == positions
+    moment = update_moment(load.shape, load.widths, positions, recompute=True)
+    assert largest_update(load) == moment
+    held = stages(load)["update"]
+    passing = held["activations"] + held["head"] + held["copies of weights"]
+    assert passing == moment.total and held["CUDA, gaps"] == pytest.approx(2 * GIB + GAPS * moment.total)
+
+
+def test_the_command_of_the_main_readme_leaves_15_gib_of_an_80_gb_card():
+    """Qwen2.5-Math-1.5B, which has the shape of Qwen2.5-1.5B, with every flag at its default. A card that is sold as 80
+    GB has 79 GiB."""
+    held = stages(load_of("Qwen2.5-1.5B", 79))
+    left = {stage: 79 - total(held[stage]) / GIB for stage in STAGES}
+    assert min(left.values()) > 15 and left["update"] > 45
+    without = stages(replace(load_of("Qwen2.5-1.5B", 79), recompute=False))
+    assert 79 - total(without["update"]) / GIB < 1  # as it was when gradient checkpointing did nothing

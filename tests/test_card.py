@@ -1,0 +1,155 @@
+"""--plan, the plan that every run on a card begins with, and the refusal of a run that cannot fit."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_model
+
+from grpo.card import card_of, others, settled
+from grpo.config import Config
+from grpo.errors import UserError
+from grpo.memory.stages import GIB, total
+from grpo.memory.stages import stages as stages_of
+from grpo.presets import EMBEDDED_MODEL
+from grpo.resolve import parse, resolve
+from grpo.train import main
+
+SMALL = ("--max-prompt-tokens", "100", "--max-response-tokens", "400", "--data", "arithmetic")
+
+
+@pytest.fixture(autouse=True)
+def inside_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """Have torch report a card of so many GiB, some of them taken."""
+
+    def put_in(size, taken=0.0):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int((size - taken) * GIB), int(size * GIB)))
+
+    return put_in
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    def too_late(*_, **__):
+        raise AssertionError("a model was loaded")
+
+    for place in ("grpo.setup.load_model", "grpo.setup.make_engine"):
+        monkeypatch.setattr(place, too_late)
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A folder with the config of a model of 1.5B parameters, and nothing else."""
+    config = json.loads((EMBEDDED_MODEL / "config.json").read_text()) | dict(
+        hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12, vocab_size=151936,
+        max_position_embeddings=4096, layer_types=["full_attention"] * 28,
+    )  # fmt: skip
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def test_a_plan_for_a_card_that_is_elsewhere(capsys, no_model, large):
+    assert main(["--model", large, "--plan-for", "79"]) == 0
+    printed = capsys.readouterr().out
+    assert "1.54B parameters, on a card of 79.0 GiB, by arithmetic" in printed
+    assert "log-probabilities" in printed and "51.0 GiB without" in printed
+    assert "picked: --micro-batch-tokens 16384 --memory-fraction 0.4" in printed
+    assert printed.strip().splitlines()[-1].startswith("It fits: at least")
+
+
+def test_a_plan_that_does_not_fit_ends_with_1_and_names_what_to_change(capsys, no_model, large):
+    flags = ["--kl-coef", "0.1", "--gradient-checkpointing", "False", "--micro-batch-tokens", "16384"]
+    assert main(["--model", large, "--plan-for", "44.5", *flags]) == 1
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.startswith("It does not fit a card of 44.5 GiB: in the stage 'update'")
+    for way in ("--gradient-checkpointing True saves", "--micro-batch-tokens 4024 saves", "--log-kl False) saves 5.8"):
+        assert way in last
+
+
+def test_each_saving_is_what_the_plan_with_that_flag_has(large):
+    flags = ["--model", large, "--plan-for", "44.5", "--kl-coef", "0.1", "--gradient-checkpointing", "False"]
+    _, plan = settled(parse([*flags, "--micro-batch-tokens", "16384"]))
+    _, changed = settled(parse([*flags[:-1], "True", "--micro-batch-tokens", "16384"]))
+    (recomputed,) = [load for name, load in others(plan.config, plan.load).items() if "checkpointing" in name]
+    assert total(stages_of(recomputed)["update"]) == total(stages_of(changed.load)["update"])
+
+
+def test_plan_without_a_card_asks_for_its_size(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["--plan"]) == 2
+    assert "--plan-for 24" in capsys.readouterr().err
+
+
+def test_plan_is_for_the_card_that_is_here(capsys, card, no_model):
+    card(23.5, taken=3)
+    assert main(["--plan"]) == 0
+    printed = capsys.readouterr().out
+    assert "on a card of 23.5 GiB" in printed and "other programs" in printed
+    assert card_of(resolve(Config(plan=True))) == (23.5 * GIB, 2 * GIB)  # one of them is our own context
+
+
+def test_a_run_on_a_card_begins_with_the_table(capsys, card, no_model):
+    card(23.5)
+    with pytest.raises(AssertionError, match="a model was loaded"):
+        main(["--engine", "hf", "--wandb", "off"])
+    printed = capsys.readouterr().out
+    assert "log-probabilities" in printed and "picked: --micro-batch-tokens 16384" in printed
+
+
+def test_a_run_that_cannot_fit_is_refused_in_one_paragraph_before_a_model_is_loaded(capsys, card, no_model, large):
+    card(23.5)
+    assert main(["--model", large, "--wandb", "off", "--engine", "hf", *SMALL]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: It does not fit a card of 23.5 GiB") and error.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+def test_what_is_set_stays_and_what_is_unset_is_picked(card, large):
+    card(79)
+    config, plan = settled(parse(["--model", large, "--micro-batch-tokens", "5000"]))
+    assert config.micro_batch_tokens == plan.load.micro_batch_tokens == 5000
+    assert config.memory_fraction == plan.load.memory_fraction
+    assert plan.picked == (f"--memory-fraction {config.memory_fraction}",)
+    config, plan = settled(parse(["--model", large, "--memory-fraction", "0.3", "--engine", "hf"]))
+    assert (config.micro_batch_tokens, config.memory_fraction) == (16384, 0.3)
+    assert plan.load.memory_fraction is None  # transformers takes no share
+
+
+def test_a_reference_counts_where_there_is_one(large):
+    _, without = settled(parse(["--model", large, "--plan-for", "79"]))
+    _, with_one = settled(parse(["--model", large, "--plan-for", "79", "--algo", "grpo"]))
+    assert (without.load.widths.reference, with_one.load.widths.reference) == (0, 4)
+
+
+def test_nothing_is_planned_on_a_cpu():
+    config, plan = settled(parse([]))
+    assert plan is None and (config.micro_batch_tokens, config.memory_fraction) == (16384, 0.4)
+
+
+def test_a_model_of_another_kind_runs_unplanned_and_has_no_plan(tmp_path, card, capsys):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "gpt2"}')
+    card(23.5)
+    config, plan = settled(parse(["--model", str(folder)]))
+    assert plan is None and (config.micro_batch_tokens, config.memory_fraction) == (16384, 0.4)
+    assert main(["--model", str(folder), "--plan"]) == 2
+    assert "type gpt2 is not planned" in capsys.readouterr().err
+
+
+def test_a_resumed_run_is_planned_from_its_checkpoint(tmp_path, card):
+    card(23.5)
+    make_model(tmp_path / "runs" / "a" / "checkpoint-2", tied=True)
+    config = resolve(Config(model="gone/away", name="a", resume=True), given=())
+    assert settled(config)[1].load.shape.layers == 2
+    with pytest.raises(UserError, match="could not be loaded"):
+        settled(resolve(Config(model="gone/away", name="b")))
