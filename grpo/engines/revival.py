@@ -9,6 +9,8 @@ import gc
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import torch
+
 from grpo.engines.protocol import Engine, OnResponse
 from grpo.errors import RunError, UserError
 from grpo.model.policy import Policy
@@ -30,6 +32,11 @@ class Revival:
         self.engine = make()
         self.revived = False
         self.policy: Policy | None = None
+
+    @property
+    def precision(self) -> torch.dtype:
+        """See Engine.precision."""
+        return self.engine.precision
 
     def generate(
         self,
