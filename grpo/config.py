@@ -19,6 +19,7 @@ from grpo.flags import DataFlags, EngineFlags, VerifierFlags
 from grpo.logs.guards import STOPS
 from grpo.logs.wandb_run import WANDB_MODES
 from grpo.model.optimizers import OPTIMIZERS, OptimizerSettings
+from grpo.model.pretrained import PRECISIONS
 from grpo.presets import EMBEDDED_MODEL
 from grpo.problems.templates import TEMPLATE_NAMES
 
@@ -32,6 +33,7 @@ UniformGroupsName = Literal[UNIFORM_GROUPS]
 ImportanceName = Literal[IMPORTANCE]
 TemplateName = Literal[TEMPLATE_NAMES]
 OptimizerName = Literal[OPTIMIZERS]
+PrecisionName = Literal[tuple(PRECISIONS)]
 WandbMode = Literal[WANDB_MODES]
 
 
@@ -154,6 +156,8 @@ class UpdateFlags:
 
     optimizer: OptimizerName = "adamw"
     """AdamW's state, bytes a parameter: adamw 8, adamw_8bit 2 (needs torchao), adamw_offload 8 in the host's memory."""
+    precision: PrecisionName = "mixed"
+    """Weights and gradients, bytes a parameter: mixed 8, float32; bfloat16 4, where chance rounds the weights."""
     learning_rate: float | None = None
     """AdamW's learning rate; unset: 2e-4 (embedded) or 1e-6."""
     warmup_updates: int = 0
@@ -283,6 +287,7 @@ class Config(  # --help lists the last group first
             weight_decay=self.weight_decay,
             max_grad_norm=self.max_grad_norm,
             warmup_updates=self.warmup_updates,
+            seed=self.seed,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def examine_model(
     )
     try:
         engine = make_engine(subject.engine, config.model, tokenizer, settings, policy)
-        probe = make_probe(config, policy, tokenizer)
+        probe = make_probe(config, policy, engine, tokenizer)
         yield from sync_findings(engine, policy, probe)
         rehearsal = rehearse(
             config,

@@ -7,8 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from grpo.algorithm.ingredients import Advantage, Aggregation, load_advantage, load_aggregation, load_loss_term
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
@@ -134,7 +133,7 @@ def _make_parts(config: Config, checkpoint: Path | None, said: list[str]) -> Ite
                 kl_coef=trained.kl_coef,
                 old_kl_coef=trained.old_kl_coef,
                 engine=engine,
-                probe=make_probe(config, policy, inputs.tokenizer),
+                probe=make_probe(config, policy, engine, inputs.tokenizer),
                 logger=logger,
                 guards=Guards(logger.rows, config.stop_on),
                 keeper=Keeper(config, trained, inputs.tokenizer, logger, done=restored.step),
@@ -182,7 +181,7 @@ def engine_settings(
 
 def make_policy(source: str, config: Config) -> Policy:
     """The model of `source` with its optimizer."""
-    model = load_model(source, device=torch_device(config), trust_remote_code=config.trust_remote_code)
+    model = load(source, config)
     if config.gradient_checkpointing:
         recompute_layers(model)
     return Policy(
@@ -200,19 +199,27 @@ def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> R
         return None
     if checkpoint is None:
         return policy.frozen_copy()
-    model = load_model(config.model, device=str(policy.device), trust_remote_code=config.trust_remote_code)
-    return Reference(model, config.temperature, config.micro_batch_tokens)
+    return Reference(load(config.model, config), config.temperature, config.micro_batch_tokens)
 
 
-def make_probe(config: Config, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> SyncProbe:
-    """The fixed probe of the weight sync, from ids that stand for text."""
-    precision = torch.bfloat16 if policy.device.type == "cuda" else torch.float32
+def load(source: str, config: Config) -> PreTrainedModel:
+    """The model of `source`, on the device and in the precision of the run."""
+    return load_model(
+        source,
+        device=torch_device(config),
+        trust_remote_code=config.trust_remote_code,
+        precision=config.precision,
+    )
+
+
+def make_probe(config: Config, policy: Policy, engine: Engine, tokenizer: PreTrainedTokenizerBase) -> SyncProbe:
+    """The fixed probe of the weight sync, from ids that stand for text. The coarser of the two precisions counts."""
     special = set(tokenizer.all_special_ids)
     return SyncProbe(
         [i for i in range(min(len(tokenizer), policy.model.config.vocab_size)) if i not in special],
         max_tokens=config.max_prompt_tokens + config.max_response_tokens,
         temperature=config.temperature,
-        tolerance=config.sync_tolerance or TOLERANCE[precision],
+        tolerance=config.sync_tolerance or max(TOLERANCE[policy.precision], TOLERANCE[engine.precision]),
     )
 
 

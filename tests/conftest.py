@@ -81,9 +81,11 @@ def tokenizer(tied_folder):
     return AutoTokenizer.from_pretrained(tied_folder)
 
 
-def make_policy(folder: Path, temperature: float = 1.0, micro_batch_tokens: int = 4096, **optimizer) -> Policy:
-    """A policy on the model of a folder; float32, on the CPU."""
-    model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+def make_policy(
+    folder: Path, temperature: float = 1.0, micro_batch_tokens: int = 4096, dtype=torch.float32, **optimizer
+) -> Policy:
+    """A policy on the model of a folder, on the CPU."""
+    model = Qwen2ForCausalLM.from_pretrained(folder, dtype=dtype)
     settings = OptimizerSettings(**optimizer)
     return Policy(model, temperature=temperature, micro_batch_tokens=micro_batch_tokens, optimizer=settings)
 

@@ -35,6 +35,11 @@ class HFEngine:
         self.stop = list(stop)
         self.max_sequences = max_sequences
 
+    @property
+    def precision(self) -> torch.dtype:
+        """See Engine.precision: the policy's."""
+        return self.policy.precision
+
     def generate(
         self,
         problems: Sequence[Problem],

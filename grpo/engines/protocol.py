@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 from grpo.records import Group, Problem, Rollout
 
 if TYPE_CHECKING:
+    import torch
+
     from grpo.model.policy import Policy
 
 OnResponse = Callable[[Problem, Rollout], None]
@@ -19,6 +21,11 @@ OnResponse = Callable[[Problem, Rollout], None]
 
 class Engine(Protocol):
     """Samples responses from its own copy of the policy's weights (or from the policy itself)."""
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Of its forward pass."""
+        ...
 
     def generate(
         self,

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+import torch
+
 from grpo.engines.protocol import Engine, OnResponse
 from grpo.errors import RunError, UserError
 from grpo.model.policy import Policy
@@ -31,6 +33,11 @@ class Revival:
         self.engine = make()
         self.revived = False
         self.policy: Policy | None = None
+
+    @property
+    def precision(self) -> torch.dtype:
+        """See Engine.precision."""
+        return self.engine.precision
 
     def generate(
         self,

@@ -27,7 +27,7 @@ from grpo.model.policy import Policy
 from grpo.records import Group, Problem, Rollout
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
-"""Mean |difference| in nats that passes, by the engine's precision. Clean syncs measure 1e-6 and 1e-2."""
+"""Mean |difference| in nats that passes, by the coarser precision of engine and policy. Clean: 1e-6 and 1e-2."""
 
 SEQUENCES, PROMPT_TOKENS, RESPONSE_TOKENS = 4, 72, 4
 

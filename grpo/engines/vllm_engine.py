@@ -75,6 +75,7 @@ class VLLMEngine:
         self.end_ids = list(end_ids)
         self.stop = list(stop)
         self.on_cuda = current_platform.is_cuda()
+        self.precision = torch.bfloat16 if self.on_cuda else torch.float32
         self.sleeps = self.on_cuda and shares_device
         self.asleep = False
         if self.on_cuda:

@@ -10,10 +10,15 @@ learning rates and not by one, where gradients are about 1e-5, and by more where
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 
 import torch
+from torch import Tensor
 from torchao.optim import AdamW8bit as TorchaoAdamW8bit
+
+from grpo.model.adamw import updates_made
+from grpo.model.rounding import seeded
 
 
 class AdamW8bit(TorchaoAdamW8bit):
@@ -21,7 +26,13 @@ class AdamW8bit(TorchaoAdamW8bit):
     that takes minutes and a compiler, for models whose intermediates are small: there it runs as it is written.
     """
 
+    def __init__(self, parameters: Iterable[Tensor], *, seed: int = 0, **adamw) -> None:
+        """seed: of the rounding of bfloat16 weights, which is by chance; torchao draws it from the global generator."""
+        super().__init__(parameters, **adamw, bf16_stochastic_round=True)
+        self.seed = seed
+
     def step(self, closure=None):
-        on_cuda = self.param_groups[0]["params"][0].is_cuda
-        with nullcontext() if on_cuda else torch.compiler.set_stance("force_eager"):
+        device = self.param_groups[0]["params"][0].device
+        as_written = torch.compiler.set_stance("force_eager") if device.type == "cpu" else nullcontext()
+        with as_written, seeded(device, seed=self.seed, update=updates_made(self)):
             return super().step(closure)

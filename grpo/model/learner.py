@@ -26,10 +26,10 @@ Objective = Callable[..., Measured]
 
 
 class Learner:
-    """A module, its optimizer and its schedule. Parameters are kept in float32; on CUDA the forward pass is bfloat16.
+    """A module, its optimizer and its schedule. On CUDA the forward pass is bfloat16, also of float32 parameters.
 
-    Pure bfloat16 parameters would lose updates: at a learning rate of 1e-6 most steps are smaller than bfloat16's
-    spacing around a weight, and rounding drops them.
+    Parameters in bfloat16 are rounded by chance: at a learning rate of 1e-6 most steps are smaller than bfloat16's
+    spacing around a weight, and rounding to the nearest would drop them.
     """
 
     def __init__(self, model: nn.Module, settings: OptimizerSettings, micro_batch_tokens: int) -> None:
@@ -48,6 +48,11 @@ class Learner:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Of the forward pass: bfloat16 on CUDA, elsewhere that of the parameters."""
+        return torch.bfloat16 if self.device.type == "cuda" else next(self.model.parameters()).dtype
 
     def outputs(self, micro_batch: Batch) -> tuple[Tensor, ...]:
         """What the objective is computed from, with its graph: here the module's output on the micro-batch's inputs."""
@@ -107,7 +112,7 @@ def on_device(batch: Batch, max_tokens: int, device: torch.device) -> Iterator[t
 
 
 def autocast(device: torch.device):
-    """bfloat16 arithmetic on CUDA, where the parameters are float32; nothing on a CPU."""
+    """bfloat16 arithmetic on CUDA, whatever the parameters; on a CPU it is that of the parameters."""
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 

@@ -1,6 +1,7 @@
 """`--optimizer` -> AdamW with its state where there is room for it: on the card, in 8 bits, or on the host.
 
-torch's own AdamW is the default; torchao's quantises the state; adamw.py leaves it on the host.
+torch's own AdamW is the default; torchao's quantises the state; adamw.py leaves it on the host, and updates bfloat16
+weights, as torchao's does too.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class OptimizerSettings:
     """The gradient is scaled down to this norm."""
     warmup_updates: int = 0
     """Updates over which the learning rate rises linearly; constant after that."""
+    seed: int = 0
+    """Of the rounding of bfloat16 weights."""
 
 
 def check_optimizer(name: str, device: str) -> None:
@@ -48,15 +51,16 @@ def check_optimizer(name: str, device: str) -> None:
 
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
-    """The optimizer of a model's parameters, on whatever device they are."""
+    """The optimizer of a model's parameters, float32 or bfloat16, on whatever device they are."""
     parameters = list(model.parameters())
     adamw = dict(lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay)
     if settings.name == "adamw_8bit":
         from grpo.model.adamw_8bit import AdamW8bit
 
-        return AdamW8bit(parameters, **adamw)
-    if settings.name == "adamw_offload":
-        return AdamWByTensor(parameters, **adamw)
+        return AdamW8bit(parameters, **adamw, seed=settings.seed)
+    on_host = settings.name == "adamw_offload"
+    if on_host or any(parameter.dtype is torch.bfloat16 for parameter in parameters):
+        return AdamWByTensor(parameters, **adamw, on_host=on_host, seed=settings.seed)
     # One kernel for all tensors. On a CPU it saves nothing at the sizes that train there, and rounds otherwise than the
     # plain loop that the published results were made with.
     return torch.optim.AdamW(parameters, **adamw, fused=parameters[0].device.type == "cuda")

@@ -23,6 +23,9 @@ from transformers import (
 
 from grpo.errors import UserError
 
+PRECISIONS = {"mixed": torch.float32, "bfloat16": torch.bfloat16}
+"""`--precision` -> that of the parameters. On CUDA the forward pass is in bfloat16 under both (learner.py)."""
+
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
@@ -102,11 +105,11 @@ def model_configs(source: str, *, trust_remote_code: bool) -> list[PretrainedCon
     return configs
 
 
-def load_model(source: str, *, device: str, trust_remote_code: bool) -> PreTrainedModel:
-    """The causal language model in float32 (policy.py says why) on the device."""
+def load_model(source: str, *, device: str, trust_remote_code: bool, precision: str = "mixed") -> PreTrainedModel:
+    """The causal language model on the device, its parameters as `precision` (a key of PRECISIONS) has them."""
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=torch.float32, trust_remote_code=trust_remote_code, use_safetensors=True
+            source, dtype=PRECISIONS[precision], trust_remote_code=trust_remote_code, use_safetensors=True
         )
     except (OSError, ValueError, SafetensorError) as error:  # the last: a file that was not copied whole
         raise _not_loaded("model", source, error) from error

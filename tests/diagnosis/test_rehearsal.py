@@ -42,7 +42,7 @@ def rehearsed(verifiers, **flags):
     before = {name: value.clone() for name, value in policy.weights()}
     found = rehearse(
         config, problems, engine=engine, policy=policy, verifiers=verifiers,
-        reference=make_reference(policy, config, None), probe=make_probe(config, policy, tokenizer),
+        reference=make_reference(policy, config, None), probe=make_probe(config, policy, engine, tokenizer),
         pad_id=tokenizer.pad_token_id,
     )  # fmt: skip
     assert all(torch.equal(value, before[name]) for name, value in policy.weights())

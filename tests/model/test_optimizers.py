@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 from conftest import make_policy
+from torch import nn
 from updates import uneven_groups, whole_batch
 
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
@@ -16,6 +17,7 @@ from grpo.model import checkpoint
 from grpo.model.adamw import AdamWByTensor
 from grpo.model.checkpoint import Trained, restore, save_checkpoint
 from grpo.model.optimizers import OPTIMIZERS, OptimizerSettings, check_optimizer, make_optimizer, state_bytes
+from grpo.model.pretrained import PRECISIONS
 
 TORCHAO = pytest.mark.skipif(
     find_spec("torchao") is None, reason="torchao is not installed: python -m pip install torchao==0.18.0"
@@ -65,9 +67,10 @@ def test_offloading_from_a_cpu_is_refused():
     check_optimizer("adamw_offload", "cuda")
 
 
+@pytest.mark.parametrize("dtype", PRECISIONS.values(), ids=PRECISIONS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_restored_policy_goes_on_bit_for_bit(tmp_path, tied_folder, tokenizer, update, name):
-    settings = dict(name=name, learning_rate=1e-3, warmup_updates=3)
+def test_a_restored_policy_goes_on_bit_for_bit(tmp_path, tied_folder, tokenizer, update, name, dtype):
+    settings = dict(name=name, dtype=dtype, learning_rate=1e-3, warmup_updates=3)
     policy = make_policy(tied_folder, **settings)
     update(policy, [1, 2])
     save_checkpoint(tmp_path / "checkpoint-2", 2, trained(policy), tokenizer)
@@ -76,7 +79,7 @@ def test_a_restored_policy_goes_on_bit_for_bit(tmp_path, tied_folder, tokenizer,
     restore(tmp_path / "checkpoint-2", trained(resumed))
     assert update(resumed, [3, 4]) == expected
     weights, found = policy.model.state_dict(), resumed.model.state_dict()
-    assert all(torch.equal(weights[key], found[key]) for key in weights)
+    assert all(torch.equal(weights[key], found[key]) and found[key].dtype == dtype for key in weights)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,6 +94,19 @@ def test_the_schedule_reaches_it(tied_folder, update, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_weights_are_never_rounded_to_the_nearest(name):
+    """A learning rate far below their spacing: to the nearest, none would move; by chance, some do and most do not."""
+    model = nn.Linear(128, 64, bias=False)
+    nn.init.constant_(model.weight, 1.5)
+    model.to(torch.bfloat16)
+    optimizer = make_optimizer(model, OptimizerSettings(name, learning_rate=1e-4))
+    model.weight.grad = torch.ones_like(model.weight)
+    optimizer.step()
+    assert 0.003 < (model.weight != 1.5).float().mean() < 0.03  # 1e-4 of a spacing of 0.0078
+    assert model.weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_skipped_update_leaves_it_as_it_was(tied_folder, update, name):
     row = ALGORITHMS["dr_grpo"]
     one, two = (make_policy(tied_folder, name=name, learning_rate=1e-3) for _ in range(2))
@@ -101,10 +117,11 @@ def test_a_skipped_update_leaves_it_as_it_was(tied_folder, update, name):
     assert update(one, [2]) == update(two, [2])
 
 
+@pytest.mark.parametrize("dtype", PRECISIONS.values(), ids=PRECISIONS)
 @pytest.mark.parametrize("name", NAMES)
-def test_its_bytes_are_counted_as_they_are_written(tmp_path, tied_folder, tokenizer, update, monkeypatch, name):
+def test_its_bytes_are_counted_as_they_are_written(tmp_path, tied_folder, tokenizer, update, monkeypatch, name, dtype):
     """A full disk is told before a checkpoint is begun."""
-    policy = make_policy(tied_folder, name=name)
+    policy = make_policy(tied_folder, name=name, dtype=dtype)
     update(policy, [1])
     size = state_bytes(policy.optimizer)
     parameters = sum(parameter.numel() for parameter in policy.model.parameters())
