@@ -33,6 +33,7 @@ UniformGroupsName = Literal[UNIFORM_GROUPS]
 ImportanceName = Literal[IMPORTANCE]
 TemplateName = Literal[TEMPLATE_NAMES]
 OptimizerName = Literal[OPTIMIZERS]
+ReferenceDevice = Literal["same", "cpu"]
 PrecisionName = Literal[tuple(PRECISIONS)]
 WandbMode = Literal[WANDB_MODES]
 
@@ -174,6 +175,8 @@ class UpdateFlags:
     """Token positions in one pass, padding included: memory, never the result; unset: 16384, or what fits the card."""
     gradient_checkpointing: bool | None = None
     """Recompute activations in the backward pass: less memory, about a third more time; unset: off (embedded) or on."""
+    reference_device: ReferenceDevice = "same"
+    """Where the reference is between its uses: same as the policy, or cpu, 2 bytes a parameter less on the card."""
     sync_tolerance: float | None = None
     """Largest mean log-probability gap after a sync, nats; unset: 1e-4 in float32, 5e-2 in bfloat16."""
 

@@ -26,6 +26,7 @@ PLACE = ("name", "runs_dir", "resume")
 FREE = {field.name for group in (RunFlags, EvaluationFlags) for field in fields(group)} - {"seed"} | {
     "steps",
     "data_dir",
+    "reference_device",
 }
 """May change: how long, how it is measured, logged and saved. The steps themselves stay the same, bit for bit."""
 

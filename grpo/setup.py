@@ -198,8 +198,14 @@ def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> R
     if not config.needs_reference:
         return None
     if checkpoint is None:
-        return policy.frozen_copy()
-    return Reference(load(config.model, config), config.temperature, config.micro_batch_tokens)
+        reference = policy.frozen_copy()
+    else:
+        reference = Reference(load(config.model, config), config.temperature, config.micro_batch_tokens)
+    if policy.device.type == "cuda":  # where its forward pass is bfloat16
+        reference.keep_in_bfloat16()
+    if config.reference_device == "cpu":
+        reference.rest_on_host()
+    return reference
 
 
 def load(source: str, config: Config) -> PreTrainedModel:

@@ -165,6 +165,7 @@ def test_bad_values_are_one_paragraph(flags, message):
         ("device", "tpu"),
         ("optimizer", "sgd"),
         ("precision", "float16"),
+        ("reference_device", "cuda"),
     ],
 )
 def test_a_choice_that_does_not_exist_is_refused_by_name_with_those_that_do(capsys, name, value):

@@ -6,11 +6,12 @@ import math
 import pytest
 import torch
 from conftest import END, OTHER_END, make_policy
-from updates import gradient, uneven_groups, whole_batch
+from updates import PAD, gradient, uneven_groups, whole_batch
 
 from grpo.algorithm.table import ALGORITHMS
 from grpo.engines.hf_engine import HFEngine
 from grpo.engines.sync import TOLERANCE, SyncProbe
+from grpo.model.batching import collate
 from grpo.model.learner import Learner
 from grpo.model.optimizers import OptimizerSettings, state_bytes
 from grpo.train import main
@@ -81,6 +82,29 @@ def test_vllm_sleeps_and_wakes_with_the_new_weights(tied_folder, tokenizer, prob
                 parameter.add_(0.05 * torch.randn_like(parameter))
 
 
+@pytest.mark.parametrize("on_host", [False, True])
+def test_the_reference_takes_two_bytes_a_parameter_or_none_and_scores_as_the_policy(tied_folder, on_host):
+    policy = make_policy(tied_folder)
+    for parameter in policy.model.parameters():
+        parameter.data = parameter.data.bfloat16().float()  # numbers that bfloat16 has too, as most published models
+    policy.model.to("cuda")
+    batch = collate(uneven_groups(), PAD)
+    expected = policy.logprobs(batch)
+    before = torch.cuda.memory_allocated()
+    reference = policy.frozen_copy()
+    reference.keep_in_bfloat16()
+    if on_host:
+        reference.rest_on_host()
+    weights = 2 * sum(parameter.numel() for parameter in policy.model.parameters())
+    taken = torch.cuda.memory_allocated() - before
+    assert taken <= 4096 if on_host else weights <= taken < 1.5 * weights  # blocks of 512 bytes
+    for _ in range(2):
+        assert torch.equal(reference.logprobs(batch), expected)
+        assert torch.cuda.memory_allocated() - before == taken
+    assert all(p.device.type == ("cpu" if on_host else "cuda") for p in reference.model.parameters())
+    assert all(p.is_pinned() for p in reference.model.parameters()) or not on_host
+
+
 def large_module():
     """4M parameters, on the card: a layer whose state is easily told from all else there."""
     torch.manual_seed(0)
@@ -119,3 +143,22 @@ def test_an_8_bit_state_takes_a_quarter_and_the_update_is_near():
     start = large_module()
     for first, one, two in zip(*(m.parameters() for m in (start, plain.model, small.model)), strict=True):
         assert (two - one).abs().mean() < 0.05 * (one - first).abs().mean()
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw_offload", "adamw_8bit"])
+def test_tiny_updates_of_bfloat16_weights_arrive_on_average_and_again_with_the_same_seed(name):
+    """Updates of 1e-4, where numbers are 0.0078 apart: one weight in 78 moves, and again the same one."""
+    if name == "adamw_8bit":
+        pytest.importorskip("torchao", reason="torchao is not installed: python -m pip install torchao==0.18.0")
+
+    def updated_once():
+        module = torch.nn.Linear(512, 512, bias=False, device="cuda", dtype=torch.bfloat16)
+        torch.nn.init.constant_(module.weight, 1.5)
+        learner = Learner(module, OptimizerSettings(name=name, learning_rate=1e-4), micro_batch_tokens=1)
+        module.weight.grad = torch.ones_like(module.weight)
+        learner.optimizer.step()
+        return module.weight.detach()
+
+    one, two = updated_once(), updated_once()
+    assert torch.equal(one, two)
+    assert (1.5 - one.double()).mean().item() == pytest.approx(1e-4, rel=0.1)

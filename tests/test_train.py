@@ -340,6 +340,15 @@ def test_a_run_in_bfloat16_resumes_bit_for_bit_and_its_model_is_bfloat16(tmp_pat
     assert all(0 < row["policy/sync_gap"] < TOLERANCE[torch.bfloat16] for row in rows(whole))
 
 
+def test_where_the_reference_rests_changes_nothing_and_may_change_at_a_resume(tmp_path):
+    flags = ["--engine", "hf", "--device", "cpu", "--algo", "grpo", "--save-every", "1", "--max-response-tokens", "16"]
+    flags += ["--eval-problems", "0", "--steps"]
+    whole, part = run(tmp_path, *flags, "2", name="whole"), run(tmp_path, *flags, "1", name="part")
+    assert main(["--name", "part", "--resume", "--steps", "2", "--reference-device", "cpu"]) == 0
+    assert timeless(rows(whole)[-1]) == timeless(rows(part)[-1]) and rows(whole)[-1]["policy/kl"] > 0
+    assert (whole / "model" / "model.safetensors").read_bytes() == (part / "model" / "model.safetensors").read_bytes()
+
+
 def test_a_bfloat16_policy_beside_a_float32_sampler_is_in_sync(tmp_path):
     found = rows(run(tmp_path, "--engine", "vllm", "--device", "cpu", "--precision", "bfloat16", "--steps", "1"))
     assert TOLERANCE[torch.float32] < found[-1]["policy/sync_gap"] < TOLERANCE[torch.bfloat16]

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
+from grpo.model.host import host_copy
 from grpo.model.rounding import seeded, stochastically_rounded
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -100,8 +101,3 @@ class AdamWByTensor(Optimizer):
 def updates_made(optimizer: Optimizer) -> int:
     """As its state, and so a checkpoint, counts them."""
     return max((int(slot["step"]) for slot in optimizer.state.values()), default=0)
-
-
-def host_copy(tensor: Tensor, *, pinned: bool) -> Tensor:
-    """A copy in the host's memory; pinned: where a card can read and write it without waiting."""
-    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned).copy_(tensor)

@@ -10,6 +10,7 @@ learning rates and not by one, where gradients are about 1e-5, and by more where
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from contextlib import nullcontext
 
@@ -19,6 +20,9 @@ from torchao.optim import AdamW8bit as TorchaoAdamW8bit
 
 from grpo.model.adamw import updates_made
 from grpo.model.rounding import seeded
+
+# torch's word to torchao's authors, at the first compilation.
+warnings.filterwarnings("ignore", message="OptimState8bit does not implement _stable_hash_for_caching")
 
 
 class AdamW8bit(TorchaoAdamW8bit):

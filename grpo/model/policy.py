@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from grpo.model.host import rest_on_host, visiting
 from grpo.model.learner import Learner, autocast, on_device
 from grpo.model.logprobs import token_logprobs
 from grpo.model.optimizers import OptimizerSettings
@@ -70,12 +71,27 @@ class Reference:
 
     def __init__(self, model: nn.Module, temperature: float, micro_batch_tokens: int) -> None:
         self.model = model.eval().requires_grad_(False)
+        self.device = next(model.parameters()).device
+        """Where it computes, wherever it rests."""
         self.temperature = temperature
         self.micro_batch_tokens = micro_batch_tokens
 
     def logprobs(self, batch: Batch) -> Tensor:
         """[B, T] float32, as `Policy.logprobs`."""
-        return _logprobs(self.model, batch, self.temperature, self.micro_batch_tokens)
+        with visiting(self.model, lambda tensor: tensor.to(self.device, non_blocking=True)):
+            return _logprobs(self.model, batch, self.temperature, self.micro_batch_tokens)
+
+    def keep_in_bfloat16(self) -> None:
+        """Halve the memory of float32 weights. Under autocast nothing else changes for numbers that bfloat16 has: the
+        sums between the layers stay float32, because that is what the embeddings hand on."""
+        if any(parameter.dtype is torch.float32 for parameter in self.model.parameters()):
+            for parameter in self.model.parameters():  # not the buffers: angles of positions need their float32
+                parameter.data = parameter.data.bfloat16()
+            self.model.get_input_embeddings().register_forward_hook(lambda module, inputs, output: output.float())
+
+    def rest_on_host(self) -> None:
+        """Leave the card between two uses."""
+        rest_on_host(self.model)
 
 
 @torch.no_grad()

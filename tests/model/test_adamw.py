@@ -7,7 +7,7 @@ import torch
 from conftest import make_policy
 from torch import nn
 
-from grpo.model.adamw import AdamWByTensor, host_copy
+from grpo.model.adamw import AdamWByTensor
 
 SETTINGS = dict(lr=1e-2, betas=(0.8, 0.95), weight_decay=0.1)
 
@@ -125,12 +125,6 @@ def test_the_rounding_is_of_the_seed_and_the_update_and_leaves_other_draws_alone
     two, _ = bfloat16_weights(**settings)
     other, _ = bfloat16_weights(**settings, seed=1)
     assert torch.equal(one, two) and not torch.equal(one, other)
-
-
-def test_what_is_taken_over_is_a_copy_on_the_host():
-    tensor = torch.arange(6.0).view(2, 3)
-    copied = host_copy(tensor, pinned=False)
-    assert torch.equal(copied, tensor) and copied.data_ptr() != tensor.data_ptr() and copied.device.type == "cpu"
 
 
 def test_an_update_through_the_learner_is_clipped(tied_folder):

@@ -173,6 +173,47 @@ def test_reference_stays_where_the_policy_was(tied_folder, groups):
     assert not any(p.requires_grad for p in reference.model.parameters())
 
 
+@pytest.fixture
+def of_bfloat16_numbers(tied_folder):
+    """A float32 policy whose weights bfloat16 has too, as those of most published models."""
+    policy = make_policy(tied_folder)
+    for parameter in policy.model.parameters():
+        parameter.data = parameter.data.bfloat16().float()
+    return policy
+
+
+def test_a_reference_in_bfloat16_takes_half_and_scores_the_same_under_autocast(of_bfloat16_numbers, groups):
+    """Bit for bit, as on CUDA: the KL of a policy that has not moved is 0."""
+    reference = of_bfloat16_numbers.frozen_copy()
+    size = sum(parameter.nbytes for parameter in reference.model.parameters())
+    angles = reference.model.model.rotary_emb.inv_freq.clone()
+    reference.keep_in_bfloat16()
+    assert sum(parameter.nbytes for parameter in reference.model.parameters()) == size / 2
+    assert torch.equal(reference.model.model.rotary_emb.inv_freq, angles)
+    batch = collate(groups, PAD)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected, found = of_bfloat16_numbers.logprobs(batch), reference.logprobs(batch)
+    assert torch.equal(expected, found)
+    assert not torch.equal(found, of_bfloat16_numbers.logprobs(batch))  # autocast has rounded
+
+
+def test_a_reference_of_bfloat16_weights_stays_as_it_is(tied_folder, groups):
+    policy = make_policy(tied_folder, dtype=torch.bfloat16)
+    reference, batch = policy.frozen_copy(), collate(groups, PAD)
+    reference.keep_in_bfloat16()
+    assert torch.equal(reference.logprobs(batch), policy.logprobs(batch))
+
+
+def test_a_reference_that_rests_on_the_host_scores_the_same(tied_folder, groups):
+    policy, batch = make_policy(tied_folder), collate(groups, PAD)
+    reference = policy.frozen_copy()
+    before = next(reference.model.parameters()).data_ptr()
+    reference.rest_on_host()
+    assert next(reference.model.parameters()).data_ptr() != before
+    for _ in range(2):
+        assert torch.equal(reference.logprobs(batch), policy.logprobs(batch))
+
+
 def test_weights_name_the_tied_head(tied_folder):
     policy = make_policy(tied_folder)
     names = {name for name, _ in policy.weights()}
