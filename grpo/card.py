@@ -21,7 +21,7 @@ from grpo.memory.fit import fits, pick_memory_fraction, pick_micro_batch_tokens,
 from grpo.memory.model_shape import KNOWN, Shape, shape_of
 from grpo.memory.plan_table import notes, plan_table, verdict
 from grpo.memory.stages import CONTEXT, GIB, Load
-from grpo.memory.widths import Widths
+from grpo.memory.widths import STATE, Widths
 from grpo.model.pretrained import load_config
 from grpo.presets import WITHOUT_PLAN
 
@@ -119,7 +119,7 @@ def load_of(config: Config, shape: Shape, card: float, taken: float) -> Load:
     usual = {name: getattr(config, name) or value for name, value in WITHOUT_PLAN.items()}
     return Load(
         shape=shape,
-        widths=Widths(reference=4 if config.needs_reference else 0),
+        widths=widths_of(config),
         card=card,
         taken=taken,
         micro_batch_tokens=usual["micro_batch_tokens"],
@@ -131,6 +131,13 @@ def load_of(config: Config, shape: Shape, card: float, taken: float) -> Load:
     )
 
 
+def widths_of(config: Config) -> Widths:
+    """Bytes a parameter on a card, as the flags have it; the reference is in bfloat16 there."""
+    weights = 2 if config.precision == "bfloat16" else 4
+    reference = 2 if config.needs_reference and config.reference_device == "same" else 0
+    return Widths(weights=weights, gradient=weights, optimizer=STATE[config.optimizer], reference=reference)
+
+
 def others(config: Config, load: Load) -> dict[str, Load]:
     """What could be changed -> the load that it comes to."""
     found = {}
@@ -138,6 +145,15 @@ def others(config: Config, load: Load) -> dict[str, Load]:
         found["--gradient-checkpointing True"] = replace(load, recompute=True)
     if load.tokens > load.sequence:
         found[f"--micro-batch-tokens {load.sequence}"] = replace(load, micro_batch_tokens=load.sequence)
+    for name, width in STATE.items():
+        if width < load.widths.optimizer:
+            found[f"--optimizer {name}"] = replace(load, widths=replace(load.widths, optimizer=width))
+    if load.widths.weights > 2:
+        narrow = replace(load.widths, weights=2, gradient=2)
+        found["--precision bfloat16"] = replace(load, widths=narrow)
+    if load.widths.reference:
+        without = replace(load.widths, reference=0)
+        found["--reference-device cpu"] = replace(load, widths=without)
     if config.needs_reference:
         without = replace(load.widths, reference=0)
         found["no reference (--kl-coef 0 --log-kl False)"] = replace(load, widths=without)

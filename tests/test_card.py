@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import make_model
 
-from grpo.card import card_of, others, settled
+from grpo.card import card_of, others, settled, widths_of
 from grpo.config import Config
 from grpo.errors import UserError
 from grpo.memory.stages import GIB, total
@@ -71,7 +71,7 @@ def test_a_plan_that_does_not_fit_ends_with_1_and_names_what_to_change(capsys, n
     assert main(["--model", large, "--plan-for", "44.5", *flags]) == 1
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last.startswith("It does not fit a card of 44.5 GiB: in the stage 'update'")
-    for way in ("--gradient-checkpointing True saves", "--micro-batch-tokens 4024 saves", "--log-kl False) saves 5.8"):
+    for way in ("--gradient-checkpointing True saves", "--micro-batch-tokens 4024 saves", "--log-kl False) saves 2.9"):
         assert way in last
 
 
@@ -127,7 +127,7 @@ def test_what_is_set_stays_and_what_is_unset_is_picked(card, large):
 def test_a_reference_counts_where_there_is_one(large):
     _, without = settled(parse(["--model", large, "--plan-for", "79"]))
     _, with_one = settled(parse(["--model", large, "--plan-for", "79", "--algo", "grpo"]))
-    assert (without.load.widths.reference, with_one.load.widths.reference) == (0, 4)
+    assert (without.load.widths.reference, with_one.load.widths.reference) == (0, 2)
 
 
 def test_nothing_is_planned_on_a_cpu():
@@ -153,3 +153,17 @@ def test_a_resumed_run_is_planned_from_its_checkpoint(tmp_path, card):
     assert settled(config)[1].load.shape.layers == 2
     with pytest.raises(UserError, match="could not be loaded"):
         settled(resolve(Config(model="gone/away", name="b")))
+
+
+def test_every_flag_that_saves_bytes_is_planned_for():
+    """README's table: weights and gradient by --precision, the state by --optimizer, 2 for a reference on the card."""
+
+    def bytes_of(**flags):
+        found = widths_of(resolve(Config(model="some/model", name="a", **flags)))
+        return found.weights, found.gradient, found.optimizer, found.reference
+
+    assert bytes_of() == (4, 4, 8, 0)
+    assert bytes_of(log_kl=True) == (4, 4, 8, 2)
+    assert bytes_of(kl_coef=0.04, reference_device="cpu") == (4, 4, 8, 0)
+    assert bytes_of(precision="bfloat16", optimizer="adamw_8bit") == (2, 2, 2, 0)
+    assert bytes_of(optimizer="adamw_offload") == (4, 4, 0, 0)
