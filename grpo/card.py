@@ -21,7 +21,7 @@ from grpo.memory.fit import fits, pick_memory_fraction, pick_micro_batch_tokens,
 from grpo.memory.model_shape import KNOWN, Shape, shape_of
 from grpo.memory.plan_table import notes, plan_table, verdict
 from grpo.memory.stages import CONTEXT, GIB, Load
-from grpo.memory.widths import Widths
+from grpo.memory.widths import STATE, Widths
 from grpo.model.pretrained import load_config
 from grpo.presets import WITHOUT_PLAN
 
@@ -119,7 +119,7 @@ def load_of(config: Config, shape: Shape, card: float, taken: float) -> Load:
     usual = {name: getattr(config, name) or value for name, value in WITHOUT_PLAN.items()}
     return Load(
         shape=shape,
-        widths=Widths(reference=4 if config.needs_reference else 0),
+        widths=Widths(optimizer=STATE[config.optimizer], reference=4 if config.needs_reference else 0),
         card=card,
         taken=taken,
         micro_batch_tokens=usual["micro_batch_tokens"],
@@ -138,6 +138,9 @@ def others(config: Config, load: Load) -> dict[str, Load]:
         found["--gradient-checkpointing True"] = replace(load, recompute=True)
     if load.tokens > load.sequence:
         found[f"--micro-batch-tokens {load.sequence}"] = replace(load, micro_batch_tokens=load.sequence)
+    for name, width in STATE.items():
+        if width < load.widths.optimizer:
+            found[f"--optimizer {name}"] = replace(load, widths=replace(load.widths, optimizer=width))
     if config.needs_reference:
         without = replace(load.widths, reference=0)
         found["no reference (--kl-coef 0 --log-kl False)"] = replace(load, widths=without)
