@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -27,10 +27,9 @@ from grpo.config import Config
 from grpo.evaluation.options import Options as EvaluateOptions
 from grpo.logs.metrics import METRICS
 from grpo.logs.pictures import PICTURES
-from grpo.memory.fit import fits, left, pick_memory_fraction, pick_micro_batch_tokens
+from grpo.memory.fit import fits, left
 from grpo.memory.model_shape import shape_of
 from grpo.memory.stages import GIB, stages, total
-from grpo.memory.widths import STATE, Widths
 from grpo.resolve import resolve
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -110,14 +109,13 @@ CARDS = (
     (79, "1.5B", "adamw"), (79, "3B", "adamw"), (79, "7B", "adamw_8bit"), (79, "7B", "adamw_offload"),
     (139, "7B", "adamw"), (139, "7B", "adamw_8bit"),
 )  # fmt: skip
-STATES = {"adamw": "float32", "adamw_8bit": "8 bits", "adamw_offload": "on the host"}
 
 
 def cards() -> str:
     """Which model fits which card, by the plan of the memory."""
-    header = ["card", "model", "state", "`--micro-batch-tokens`", "`--memory-fraction`", "responses at a time"]
+    header = ["card", "model", "`--optimizer`", "`--micro-batch-tokens`", "`--memory-fraction`", "responses at a time"]
     lines = [[*header, "update", "left"], ["---"] * 8]
-    for size, model, state in CARDS:
+    for size, model, optimizer in CARDS:
         hidden, intermediate, layers, heads, kv_heads, vocabulary, tied = QWEN[model]
         shape = shape_of(
             Qwen2Config(
@@ -130,15 +128,13 @@ def cards() -> str:
                 tie_word_embeddings=tied,
             )
         )
-        load = make_plan(resolve(Config(model=model, name="plan", plan_for=size)), shape, size * GIB).load
-        load = replace(load, widths=Widths(optimizer=STATE[state]))
-        load = replace(load, micro_batch_tokens=pick_micro_batch_tokens(load))
-        load = replace(load, memory_fraction=pick_memory_fraction(load))
+        config = resolve(Config(model=model, name="plan", plan_for=size, optimizer=optimizer))
+        load = make_plan(config, shape, size * GIB).load
         update, free = total(stages(load)["update"]) / GIB, min(left(load).values()) / GIB
         cache = int(load.kv_cache // load.kv_sequence)
         shown = [str(load.micro_batch_tokens), f"{load.memory_fraction:g}", str(cache)] if fits(load) else [""] * 3
         end = f"{free:.1f}" if fits(load) else f"does not fit: {-free:.1f} lacking"
-        lines.append([f"{size:g}", model, STATES[state], *shown, f"{update:.1f}", end])
+        lines.append([f"{size:g}", model, f"`{optimizer}`", *shown, f"{update:.1f}", end])
     return table(lines)
 
 

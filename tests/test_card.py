@@ -124,6 +124,15 @@ def test_what_is_set_stays_and_what_is_unset_is_picked(card, large):
     assert plan.load.memory_fraction is None  # transformers takes no share
 
 
+@pytest.mark.parametrize("optimizer,bytes_of_state", [("adamw", 8), ("adamw_8bit", 2), ("adamw_offload", 0)])
+def test_the_optimizer_counts_and_smaller_ones_are_named(large, optimizer, bytes_of_state):
+    _, plan = settled(parse(["--model", large, "--plan-for", "23.5", "--optimizer", optimizer]))
+    assert plan.load.widths.optimizer == bytes_of_state
+    named = {name.split()[1] for name in others(plan.config, plan.load) if name.startswith("--optimizer")}
+    assert named == {"adamw": {"adamw_8bit", "adamw_offload"}, "adamw_8bit": {"adamw_offload"}}.get(optimizer, set())
+    assert plan.fits == (optimizer != "adamw")
+
+
 def test_a_reference_counts_where_there_is_one(large):
     _, without = settled(parse(["--model", large, "--plan-for", "79"]))
     _, with_one = settled(parse(["--model", large, "--plan-for", "79", "--algo", "grpo"]))
@@ -149,10 +158,10 @@ def test_a_model_of_another_kind_runs_unplanned_and_has_no_plan(tmp_path, card, 
 def test_a_resumed_run_is_planned_from_its_checkpoint(tmp_path, card):
     card(23.5)
     make_model(tmp_path / "runs" / "a" / "checkpoint-2", tied=True)
-    config = resolve(Config(model="gone/away", name="a", resume=True), given=())
+    config = resolve(Config(model="./gone", name="a", resume=True), given=())
     assert settled(config)[1].load.shape.layers == 2
     with pytest.raises(UserError, match="could not be loaded"):
-        settled(resolve(Config(model="gone/away", name="b")))
+        settled(resolve(Config(model="./gone", name="b")))
 
 
 def test_every_flag_that_saves_bytes_is_planned_for():

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from grpo.memory.model_shape import Shape
 
 STATE = {"adamw": 8, "adamw_8bit": 2, "adamw_offload": 0}
-"""AdamW's two moments on the card: float32, 8 bits, or on the host. There a tensor's state visits the card while the
-tensor is updated, which takes less than a pass does."""
+"""`--optimizer` -> AdamW's two moments on the card: float32, 8 bits, or on the host. From there a tensor's state visits
+the card while the tensor is updated, which takes less than a pass does."""
 
 
 @dataclass(frozen=True)

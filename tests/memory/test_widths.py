@@ -5,8 +5,9 @@ import torch
 from real_shapes import PRECISIONS, QWEN, qwen_config, small
 
 from grpo.memory.model_shape import shape_of
-from grpo.memory.widths import Widths, copy_bytes, gradient_bytes, optimizer_bytes, reference_bytes, weight_bytes
-from grpo.model.learner import Learner, OptimizerSettings
+from grpo.memory.widths import STATE, Widths, copy_bytes, gradient_bytes, optimizer_bytes, reference_bytes, weight_bytes
+from grpo.model.learner import Learner
+from grpo.model.optimizers import OPTIMIZERS, OptimizerSettings
 
 GIB = 2**30
 
@@ -34,6 +35,10 @@ def test_autocast_copies_the_layers_and_neither_embedding_nor_head():
     numbers = sum(parameter.numel() for module in linear for parameter in module.parameters())
     assert copy_bytes(shape, Widths(), shape.layers) == pytest.approx(2 * numbers, rel=1e-3)
     assert copy_bytes(shape, PRECISIONS["float32"], 2) == copy_bytes(shape, PRECISIONS["bfloat16"], 2) == 0
+
+
+def test_every_optimizer_has_a_width():
+    assert tuple(STATE) == OPTIMIZERS
 
 
 @pytest.mark.parametrize("name", QWEN)
