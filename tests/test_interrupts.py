@@ -12,6 +12,14 @@ from conftest import ROOT
 from grpo.interrupts import Interrupted, held_back, interruptible, let_through
 
 
+@pytest.fixture(autouse=True)
+def a_terminal_that_tells():
+    """The tests themselves may have been started by `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def send(number=signal.SIGTERM):
     os.kill(os.getpid(), number)
 
