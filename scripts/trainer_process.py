@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -74,6 +75,12 @@ def saving(run: Path) -> dict[str, float]:
 # One process ----------------------------------------------------------------------------------------------------------
 
 
+def own() -> dict[str, str]:
+    """The environment without the wandb process of whoever started this one, which would outlive a killed trainer and
+    hold its run."""
+    return {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+
+
 class Trainer:
     """A process of grpo.train. Leaving the `with` block ends it and what it started, if they are still there."""
 
@@ -82,7 +89,7 @@ class Trainer:
         command = [sys.executable, "-m", "grpo.train", "--name", run.name, "--runs-dir", str(run.parent), *flags]
         self.begun, self.wall = time.monotonic(), time.time()
         with log.open("wb") as output:  # a session of its own: a Ctrl-C here is not one there
-            self.process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, env=own())
         self.children: dict[int, psutil.Process] = {}
         self.looked = self.begun
 

@@ -64,8 +64,11 @@ def start(
                 silent=True, console="off", finish_timeout=FINISH_SECONDS, finish_timeout_raises=True
             ),
         )
-    except wandb.Error as error:
-        raise UserError(f"wandb did not start ({error}). Where there is no network, use --wandb offline.") from error
+    except Exception as error:  # not all that wandb raises is a wandb.Error, as "run ID is in use" is not
+        raise UserError(
+            f"wandb did not start ({error}). Where there is no network, use --wandb offline; where a run of this id is "
+            "in use, end the process that has it, or unset WANDB_SERVICE."
+        ) from error
 
 
 def tags(config: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from grpo.logs.wandb_start import Superseded, id_to_continue, tags
+from grpo.errors import UserError
+from grpo.logs.wandb_start import Superseded, id_to_continue, start, tags
 
 
 @pytest.fixture
@@ -60,3 +61,14 @@ def test_tags_are_short_and_not_repeated():
     config = {"algo": "grpo", "model": "a" * 99, "data": ("gsm8k", "./math.jsonl", "gsm8k"), "seed": 0}
     assert tags(config) == ["grpo", "a" * 64, "gsm8k", "math.jsonl"] and tags({}) == []
     assert tags({"model": ".", "data": "/"}) == [os.path.basename(os.getcwd())]  # wandb refuses an empty tag
+
+
+def test_whatever_wandb_raises_as_it_starts_is_said_in_words(tmp_path, monkeypatch):
+    """A run that its wandb process believes to be in use is no wandb.Error: the injected fault."""
+
+    def in_use(**_):
+        raise RuntimeError("run ID abc is in use")
+
+    monkeypatch.setattr("wandb.init", in_use)
+    with pytest.raises(UserError, match=r"run ID abc is in use.*unset WANDB_SERVICE"):
+        start(tmp_path, "offline", "abc", project="p", group=None, config={})
