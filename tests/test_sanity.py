@@ -157,7 +157,7 @@ def sanity(folder, arms, flags, **environment):
     ("arms", "flags", "failed"),
     [
         ("control random constant flipped", LEARNS, []),
-        ("control flipped", f"{SHORT} --advantage ./broken.py:flipped", ["control", "flipped"]),
+        ("flipped", f"{SHORT} --advantage ./broken.py:flipped", ["flipped"]),
         ("control", f"{TWO} --advantage ./broken.py:deaf", ["control"]),
         ("constant", f"{TWO} --advantage ./broken.py:no_baseline", ["constant"]),
         ("random", f"{LEARNS} --advantage ./broken.py:leak", ["random"]),
