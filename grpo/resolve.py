@@ -17,7 +17,7 @@ from grpo.algorithm.table import ALGORITHMS, FORMER_NAMES
 from grpo.cells import check_cells
 from grpo.config import Config
 from grpo.errors import UserError
-from grpo.flags import check_choices, check_device, require, torch_device
+from grpo.flags import check_choices, check_device, check_head, require, torch_device
 from grpo.presets import EMBEDDED_MODEL, PRESETS, WITHOUT_PLAN
 from grpo.problems.rows import data_rewards
 from grpo.resume import resumed
@@ -68,6 +68,7 @@ RULES = {
         "sync_tolerance",
     ),
     "is a share: more than 0, at most 1": ("memory_fraction", "verifier_max_failures"),
+    "must not be more than 2": ("temperature", "eval_temperature"),  # which vLLM refuses
     "must be at least 0 and less than 1": ("adam_beta1", "adam_beta2"),
 }
 """Rule -> the flags that keep it."""
@@ -114,6 +115,8 @@ def check(config: Config, given: Collection[str]) -> None:
     for rule, names in RULES.items():
         require(config, names, rule)
     check_device(config.device)
+    if not config.planned:
+        check_head(config)
     check_step(config)
     check_algorithm(config)
     check_cells(config.row, given)

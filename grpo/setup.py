@@ -27,6 +27,7 @@ from grpo.keeper import Keeper, newest_whole
 from grpo.logs.guards import Guards
 from grpo.logs.logger import Logger
 from grpo.model.checkpoint import Restored, Trained, restore, step_of
+from grpo.model.head import HEAD_DTYPES
 from grpo.model.optimizers import check_optimizer
 from grpo.model.policy import Policy, Reference
 from grpo.model.pretrained import load_model
@@ -175,6 +176,7 @@ def engine_settings(
         stop=stop,
         memory_fraction=flags.memory_fraction,
         kv_cache_gib=flags.kv_cache_gib,
+        head_dtype=flags.head_dtype,
         trust_remote_code=flags.trust_remote_code,
     )
 
@@ -190,6 +192,7 @@ def make_policy(source: str, config: Config) -> Policy:
         micro_batch_tokens=config.micro_batch_tokens,
         optimizer=config.optimizer_settings,
         train_entropy=config.entropy_coef > 0,
+        head_dtype=HEAD_DTYPES[config.head_dtype],
     )
 
 
@@ -200,7 +203,8 @@ def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> R
     if checkpoint is None:
         reference = policy.frozen_copy()
     else:
-        reference = Reference(load(config.model, config), config.temperature, config.micro_batch_tokens)
+        model, head_dtype = load(config.model, config), HEAD_DTYPES[config.head_dtype]
+        reference = Reference(model, config.temperature, config.micro_batch_tokens, head_dtype)
     if policy.device.type == "cuda":  # where its forward pass is bfloat16
         reference.keep_in_bfloat16()
     if config.reference_device == "cpu":

@@ -78,6 +78,8 @@ def train(config: Config, parts: Parts) -> None:
             if enough(pool, config.problems_per_step):
                 break
         groups, rewards, total, informative = select(pool, config.problems_per_step)
+        with watch("generate"):
+            engine.release()  # the device is the trainer's until the sync
         if config.save_rollouts:
             save_step(config, parts, step, groups, rewards)
 
@@ -98,7 +100,8 @@ def train(config: Config, parts: Parts) -> None:
                     policy.update(optimizer_batch, objective)
                     for optimizer_batch in optimizer_batches(batch, *times, parts.aggregation, step_seed(config, step))
                 ]
-            metrics = step_metrics(step, groups, rewards, credited.rewards, updates, watch.tokens)
+            save_skipped(config, parts, step, groups, rewards, batch, updates)
+            metrics = step_metrics(step, groups, rewards, credited.rewards, updates, watch.tokens, engine.held_bytes)
             metrics |= {"policy/kl_coef": row.kl_coef, "policy/old_kl_coef": row.old_kl_coef}
             metrics |= {"group/refills": len(pool) - 1, "group/dropped": left_out.float().mean().item()}
             parts.kl_coef.update(metrics["policy/kl"], len(batch))
@@ -111,7 +114,6 @@ def train(config: Config, parts: Parts) -> None:
                 metrics |= watch.metrics()
                 with let_through():
                     metrics |= held_out_metrics(config, parts, step)
-            save_skipped(config, parts, step, groups, rewards, batch, updates)
             heed(parts, metrics)
             parts.keeper.save_if_due(step, metrics.get("eval/accuracy"))
 

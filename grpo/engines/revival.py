@@ -58,6 +58,15 @@ class Revival:
         self.policy = policy
         self._alive(lambda engine: engine.sync(policy))
 
+    def release(self) -> None:
+        """See Engine.release."""
+        self._alive(lambda engine: engine.release())
+
+    @property
+    def held_bytes(self) -> int:
+        """See Engine.held_bytes."""
+        return self.engine.held_bytes
+
     def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         """See Engine.score."""
         return self._alive(lambda engine: engine.score(sequences))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from grpo.algorithm.objective import Measured
 from grpo.model.batching import micro_batches
-from grpo.model.optimizers import OptimizerSettings, make_optimizer
+from grpo.model.optimizers import OptimizerSettings, make_optimizer, state_bytes_to_come
 from grpo.model.recompute import recomputing
 from grpo.records import Batch
 
@@ -34,7 +34,7 @@ class Learner:
 
     def __init__(self, model: nn.Module, settings: OptimizerSettings, micro_batch_tokens: int) -> None:
         self.model = model.eval()  # no dropout: a policy's log-probabilities must be those of the sampler's network
-        self.max_grad_norm = settings.max_grad_norm
+        self.settings = settings
         self.micro_batch_tokens = micro_batch_tokens
         self.skipped_in_a_row = 0
         """Updates left out since the last one that was made, because a number was not finite."""
@@ -54,6 +54,10 @@ class Learner:
         """Of the forward pass: bfloat16 on CUDA, elsewhere that of the parameters."""
         return torch.bfloat16 if self.device.type == "cuda" else next(self.model.parameters()).dtype
 
+    def state_bytes_to_come(self) -> int:
+        """Bytes of the card that the optimizer's state has yet to take."""
+        return state_bytes_to_come(self.optimizer, self.settings.name)
+
     def outputs(self, micro_batch: Batch) -> tuple[Tensor, ...]:
         """What the objective is computed from, with its graph: here the module's output on the micro-batch's inputs."""
         return (self.model(micro_batch.inputs),)
@@ -66,7 +70,7 @@ class Learner:
         what is computed from it) is skipped: weights, optimizer and schedule stay as they are.
         """
         measured = self.backward(batch, objective)
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm).item()
+        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm).item()
         measured |= {"grad_norm": grad_norm, "learning_rate": float(self.schedule.get_last_lr()[0])}
         if not_finite(measured):
             self.skipped_in_a_row += 1

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from grpo.model.head import float32_logits
+from grpo.model.head import head_logits
 from grpo.shapes import is_mask, same_shape
 
 MAX_CHUNK_ELEMENTS = 2**25
@@ -19,7 +19,14 @@ MAX_CHUNK_ELEMENTS = 2**25
 
 
 def token_logprobs(
-    model: nn.Module, inputs: Tensor, targets: Tensor, mask: Tensor, temperature: float, *, train_entropy: bool = False
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    mask: Tensor,
+    temperature: float,
+    *,
+    train_entropy: bool = False,
+    head_dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
     """log p(target | prefix) of the distribution that the sampler draws from, and that distribution's entropy.
 
@@ -32,6 +39,7 @@ def token_logprobs(
         mask: [B, T] bool, the positions wanted.
         temperature: > 0.
         train_entropy: whether the entropy keeps its graph; without, it costs no memory in the backward pass.
+        head_dtype: of the head's matrix product; all after it is float32.
 
     Returns: log-probabilities and entropies in nats, both [B, T] float32, 0 outside the mask.
     """
@@ -46,13 +54,11 @@ def token_logprobs(
     softcap = getattr(model.config, "final_logit_softcapping", None)  # Gemma squashes its logits
     rows = max(1, MAX_CHUNK_ELEMENTS // head.weight.shape[0])
     chunks = list(zip(wanted.split(rows), picked.split(rows), strict=True))
+    settings = (temperature, softcap, train_entropy, head_dtype)
     if len(chunks) > 1 and torch.is_grad_enabled():
-        chunked = [
-            checkpoint(_head_logprobs, head, h, t, temperature, softcap, train_entropy, use_reentrant=False)
-            for h, t in chunks
-        ]
+        chunked = [checkpoint(_head_logprobs, head, h, t, *settings, use_reentrant=False) for h, t in chunks]
     else:
-        chunked = [_head_logprobs(head, h, t, temperature, softcap, train_entropy) for h, t in chunks]
+        chunked = [_head_logprobs(head, h, t, *settings) for h, t in chunks]
     empty = torch.zeros(mask.shape, dtype=torch.float32, device=inputs.device)
     logprobs = empty.masked_scatter(mask, torch.cat([logprobs for logprobs, _ in chunked]))
     entropy = empty.masked_scatter(mask, torch.cat([entropies for _, entropies in chunked]))
@@ -60,10 +66,16 @@ def token_logprobs(
 
 
 def _head_logprobs(
-    head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, softcap: float | None, train_entropy: bool
+    head: nn.Module,
+    hidden: Tensor,
+    targets: Tensor,
+    temperature: float,
+    softcap: float | None,
+    train_entropy: bool,
+    head_dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """[N, H], [N] -> log-probabilities [N], entropies [N]."""
-    logits = float32_logits(head, hidden)
+    logits = head_logits(head, hidden, head_dtype)
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
     logits = logits / temperature

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from grpo.errors import UserError
+from grpo.memory.widths import STATE
 from grpo.model.adamw import AdamWByTensor
 
 OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_offload")
@@ -69,6 +70,12 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
 def state_bytes(optimizer: Optimizer) -> int:
     """Bytes of the optimizer's state, as it lies in memory and in a checkpoint."""
     return sum(_bytes(value) for slot in optimizer.state.values() for value in slot.values())
+
+
+def state_bytes_to_come(optimizer: Optimizer, name: str) -> int:
+    """Bytes of the card that the state takes from the first update on, 0 where it is there; by `--optimizer`'s name."""
+    trained = (p for group in optimizer.param_groups for p in group["params"] if p.requires_grad)
+    return 0 if optimizer.state else STATE[name] * sum(parameter.numel() for parameter in trained)
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -29,11 +29,14 @@ class Policy(Learner):
         micro_batch_tokens: int,
         optimizer: OptimizerSettings | None = None,
         train_entropy: bool = False,
+        head_dtype: torch.dtype = torch.float32,
     ) -> None:
-        """train_entropy: whether the entropy keeps its graph, as an entropy bonus needs."""
+        """train_entropy: whether the entropy keeps its graph, as an entropy bonus needs; head_dtype: of the output
+        head's matrix product (head.py)."""
         super().__init__(model, optimizer or OptimizerSettings(), micro_batch_tokens)
         self.temperature = temperature
         self.train_entropy = train_entropy
+        self.head_dtype = head_dtype
 
     def outputs(self, micro_batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the targets and entropies, both [B, T] float32, 0 outside the mask."""
@@ -44,6 +47,7 @@ class Policy(Learner):
             micro_batch.mask,
             self.temperature,
             train_entropy=self.train_entropy,
+            head_dtype=self.head_dtype,
         )
 
     def logprobs(self, batch: Batch, temperature: float | None = None) -> Tensor:
@@ -51,11 +55,11 @@ class Policy(Learner):
 
         At the policy's own (the sampler's) temperature unless another is given.
         """
-        return _logprobs(self.model, batch, temperature or self.temperature, self.micro_batch_tokens)
+        return _logprobs(self.model, batch, temperature or self.temperature, self.micro_batch_tokens, self.head_dtype)
 
     def frozen_copy(self) -> Reference:
         """The reference: the policy as it is now, never trained."""
-        return Reference(copy.deepcopy(self.model), self.temperature, self.micro_batch_tokens)
+        return Reference(copy.deepcopy(self.model), self.temperature, self.micro_batch_tokens, self.head_dtype)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every (name, tensor) that an engine needs, the tied output head under its own name included.
@@ -69,17 +73,24 @@ class Policy(Learner):
 class Reference:
     """A frozen model that only gives log-probabilities."""
 
-    def __init__(self, model: nn.Module, temperature: float, micro_batch_tokens: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        temperature: float,
+        micro_batch_tokens: int,
+        head_dtype: torch.dtype = torch.float32,
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.device = next(model.parameters()).device
         """Where it computes, wherever it rests."""
         self.temperature = temperature
         self.micro_batch_tokens = micro_batch_tokens
+        self.head_dtype = head_dtype
 
     def logprobs(self, batch: Batch) -> Tensor:
         """[B, T] float32, as `Policy.logprobs`."""
         with visiting(self.model, lambda tensor: tensor.to(self.device, non_blocking=True)):
-            return _logprobs(self.model, batch, self.temperature, self.micro_batch_tokens)
+            return _logprobs(self.model, batch, self.temperature, self.micro_batch_tokens, self.head_dtype)
 
     def keep_in_bfloat16(self) -> None:
         """Halve the memory of float32 weights. Under autocast nothing else changes for numbers that bfloat16 has: the
@@ -95,11 +106,12 @@ class Reference:
 
 
 @torch.no_grad()
-def _logprobs(model: nn.Module, batch: Batch, temperature: float, max_tokens: int) -> Tensor:
+def _logprobs(model: nn.Module, batch: Batch, temperature: float, max_tokens: int, head_dtype: torch.dtype) -> Tensor:
     device = next(model.parameters()).device
     result = torch.zeros(batch.mask.shape)
     for micro_batch, rows in on_device(batch, max_tokens, device):
         with autocast(device):
-            logprobs, _ = token_logprobs(model, micro_batch.inputs, micro_batch.targets, micro_batch.mask, temperature)
+            wanted = (micro_batch.inputs, micro_batch.targets, micro_batch.mask)
+            logprobs, _ = token_logprobs(model, *wanted, temperature, head_dtype=head_dtype)
         result[rows, : logprobs.shape[1]] = logprobs.cpu()
     return result

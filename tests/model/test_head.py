@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import make_policy
 
-from grpo.model.head import float32_head, float32_logits
+from grpo.model.head import head_in, head_logits
 from grpo.model.logprobs import token_logprobs
 
 IDS = torch.arange(3, 43)[None]
@@ -21,7 +21,7 @@ def test_logits_are_float32_within_autocast_and_the_same_without(model):
     plain = head(hidden)
     with torch.autocast("cpu", torch.bfloat16):
         assert head(hidden).dtype == torch.bfloat16  # what it would be
-        found = float32_logits(head, hidden)
+        found = head_logits(head, hidden)
     assert found.dtype == torch.float32 and torch.equal(found, plain)
 
 
@@ -41,9 +41,9 @@ def test_log_probabilities_take_the_heads_products_in_float32(model):
 
 def test_the_models_own_forward_has_it_too_and_only_within(model):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        with float32_head(model):
+        with head_in(model, torch.float32):
             assert model(IDS).logits.dtype == torch.float32
         assert model(IDS).logits.dtype == torch.bfloat16
-        with pytest.raises(RuntimeError), float32_head(model):
+        with pytest.raises(RuntimeError), head_in(model, torch.float32):
             raise RuntimeError
         assert model(IDS).logits.dtype == torch.bfloat16
