@@ -55,7 +55,7 @@ def reference_bytes(shape: Shape, widths: Widths) -> float:
 def copy_bytes(shape: Shape, widths: Widths, layers: int) -> float:
     """Copies of so many layers' weights in the width of the arithmetic; none where the weights have it themselves.
 
-    The embedding is looked up and not multiplied, and the head stays in float32 (model/head.py): neither is copied.
+    The embedding is looked up and not multiplied; the head's copy is in output_head.py.
     """
     return widths.compute * shape.layer * layers if widths.casts else 0.0
 
