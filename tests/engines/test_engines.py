@@ -16,7 +16,7 @@ from grpo.records import Problem
 TOLERANCE = 2e-5  # float32, nats
 
 
-@pytest.fixture(params=["vllm", "hf"])
+@pytest.fixture(params=[pytest.param("vllm", marks=pytest.mark.vllm), "hf"])
 def pair(request, tied_folder, tokenizer):
     """(engine, its policy), in sync."""
     policy = make_policy(tied_folder)
@@ -209,9 +209,9 @@ def test_without_a_policy_the_hf_engine_has_nothing_to_generate_with(tied_folder
         make_engine("hf", str(tied_folder), tokenizer, SETTINGS)
 
 
+@pytest.mark.vllm
 def test_without_a_policy_vllm_reads_the_folder(tied_folder):
     """In a process of its own: a second vLLM in this one would take the session's down when it goes."""
-    pytest.importorskip("vllm")
     program = (
         "import sys; sys.path[:0] = ['tests', 'tests/engines']\n"
         "from transformers import AutoTokenizer\n"
@@ -227,8 +227,8 @@ def test_without_a_policy_vllm_reads_the_folder(tied_folder):
     assert done.stdout.endswith("as the policy\n"), done.stderr
 
 
+@pytest.mark.vllm
 def test_choice_says_why_and_falls_back_only_with_a_word(monkeypatch):
-    pytest.importorskip("vllm")
     assert choose_engine("auto") == ("vllm", "vllm is installed")
     assert choose_engine("hf")[0] == "hf"
     with pytest.raises(UserError, match="--engine takes: auto, vllm, hf"):
