@@ -4,15 +4,12 @@ import os
 import signal
 from pathlib import Path
 
-from gpu_processes import (  # isort: skip
-    hide_the_card,
+from gpu_processes import (  # isort: skip  (hides the card, and must stand before torch is imported)
     pytest_collection_modifyitems,  # noqa: F401
     pytest_configure,  # noqa: F401
     pytest_runtest_logreport,  # noqa: F401
     pytest_runtest_protocol,  # noqa: F401
 )
-
-hide_the_card()  # before torch is imported
 
 import grpo  # noqa: F401  # isort: skip  (sets OMP_WAIT_POLICY, which must stand before torch is imported)
 import hypothesis

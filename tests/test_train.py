@@ -40,7 +40,8 @@ from grpo.setup import make_probe
 from grpo.train import main
 
 VLLM = pytest.mark.vllm
-SAMPLED_BY_VLLM = ("grpo", "dr_grpo", "dapo")
+EVERY_ROW = [(algo, "hf") for algo in ALGORITHMS]
+EVERY_ROW += [pytest.param(algo, "vllm", marks=VLLM) for algo in ("grpo", "dr_grpo", "dapo")]
 SMALL = ["--problems-per-step", "4", "--responses-per-problem", "4", "--eval-problems", "8", "--wandb", "off"]
 
 
@@ -66,9 +67,7 @@ def finite(row):
     return all(value is None or math.isfinite(value) for value in row.values())
 
 
-@pytest.mark.parametrize(
-    "algo,engine", [(algo, "hf") for algo in ALGORITHMS] + [pytest.param(a, "vllm", marks=VLLM) for a in SAMPLED_BY_VLLM]
-)
+@pytest.mark.parametrize("algo,engine", EVERY_ROW)
 def test_every_row_runs(tmp_path, capsys, algo, engine):
     folder = run(tmp_path, "--algo", algo, "--engine", engine, "--steps", "2")
     before, *steps = rows(folder)
