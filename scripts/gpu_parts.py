@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpu_report import failures, metrics_table, tests_table
-from measure_memory import Row
-from measure_memory import table as memory_table
-from random_model import SHAPES
+from memory_rows import Row, table
 from timed_command import Done, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,11 +125,8 @@ def tests(bench: Bench) -> Part:
     if not results.exists():
         return failed(done, "the tests did not run to their end (`python scripts/install.py --test` installs pytest)")
     text = tests_table(results)
-    bad = failures(results)
-    if bad:
-        text += "\n\n" + "\n\n".join(
-            f"<details><summary>{name}</summary>\n\n```\n{end}\n```\n</details>" for name, end in bad
-        )
+    for name, end in failures(results):
+        text += f"\n\n<details><summary>{name}</summary>\n\n```\n{end}\n```\n</details>"
     return Part(done.status == 0, text)
 
 
@@ -178,7 +172,7 @@ def memory(bench: Bench) -> Part:
         return failed(done, "measuring")
     rows = [Row(**row) for row in json.loads(last_json(done.output))]
     beyond = [r.what for r in rows if "estimated" not in r.what and r.ratio > 1 + TOLERATED]
-    text = memory_table(rows)
+    text = table(rows)
     if beyond:
         text += f"\n\nMore than {TOLERATED:.0%} above what was planned: {', '.join(beyond)}."
     return Part(not beyond, text)

@@ -54,7 +54,8 @@ def failures(junit: Path) -> list[tuple[str, str]]:
 def metrics_table(rows: list[dict]) -> str:
     """The steps' rows of metrics.jsonl, side by side; step 0 is the evaluation before the first."""
     steps = [row for row in rows if row["step"]]
-    lines = [f"| metric | {' | '.join(f'step {row["step"]}' for row in steps)} |", "|---" * (1 + len(steps)) + "|"]
+    names = [f"step {row['step']}" for row in steps]
+    lines = [f"| metric | {' | '.join(names)} |", "|---" * (1 + len(steps)) + "|"]
     for name in SHOWN:
         if any(row.get(name) is not None for row in steps):
             lines.append(f"| `{name}` | {' | '.join(number(row.get(name)) for row in steps)} |")

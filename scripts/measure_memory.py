@@ -69,7 +69,7 @@ def full_batch(config: Config, load: Load, policy: Policy) -> Batch:
 
 
 def of_trainer(config: Config, load: Load) -> list[Row]:
-    """Weights, and the peaks of the two passes. The first update is not measured: the optimizer's state comes with it."""
+    """Weights, and the peaks of the two passes. An update before them, not measured, brings the optimizer's state."""
     policy = make_policy(config.model, config)
     on_card = policy.device.type == "cuda"
     weights = torch.cuda.memory_allocated() if on_card else sum(p.nbytes for p in policy.model.parameters())
