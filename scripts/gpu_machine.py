@@ -8,23 +8,21 @@ from __future__ import annotations
 import importlib.util
 import json
 import platform
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
+
+import nvidia_driver
 
 PACKAGES = ("transformers", "torchao", "datasets", "math-verify", "pytest")
 
 
 def driver() -> str:
-    """The driver's version, or why it is not known, in a few words."""
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except FileNotFoundError:
+    """Its version, or why it is not known."""
+    if not nvidia_driver.is_here():
         return "no nvidia-smi"
-    except subprocess.TimeoutExpired:
-        return "nvidia-smi does not answer"
-    lines = (done.stdout if done.returncode == 0 else done.stdout + done.stderr).strip().splitlines() or ["no answer"]
-    return lines[0] if done.returncode == 0 else f"nvidia-smi fails: {' '.join(lines)}"
+    try:
+        return nvidia_driver.version()
+    except nvidia_driver.DriverError as error:
+        return f"nvidia-smi fails: {error}"
 
 
 def installed(name: str) -> str:

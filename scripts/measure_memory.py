@@ -125,6 +125,7 @@ def main(arguments: list[str]) -> int:
     config, _ = settled(parse([flag for flag in arguments if flag != "--json"]))
     engine, reason = choose_engine(config.engine)
     load = load_on(config)
+    config = replace(config, micro_batch_tokens=load.tokens)  # no more than an update has
     rows = of_trainer(config, load)
     print(f"{torch_device(config)}; {engine} ({reason}); {load.tokens:,} positions in the largest micro-batch\n")
     print(table(rows))
