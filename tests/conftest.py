@@ -135,6 +135,16 @@ def vllm_engine(tied_folder, tokenizer):
     )
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request, monkeypatch) -> str:
+    """A card, and a CPU that computes as a card does: bfloat16 over float32 weights."""
+    from devices import compute_as_a_card
+
+    if request.param == "cpu":
+        compute_as_a_card(monkeypatch)
+    return request.param
+
+
 @pytest.fixture
 def problems() -> list[Problem]:
     """Prompts of different lengths, the longest of several blocks of the prefix cache."""

@@ -1,4 +1,4 @@
-"""scripts/nvidia_driver.py, with an nvidia-smi that says what a broken or old one does; and the pin that it speaks of."""
+"""scripts/nvidia_driver.py, with an nvidia-smi that says what a broken or an old one does; and its pin of torch."""
 
 import re
 import sys
