@@ -68,10 +68,9 @@ def full_batch(config: Config, load: Load, policy: Policy) -> Batch:
     return whole
 
 
-def of_trainer(config: Config, load: Load) -> list[Row]:
+def of_trainer(config: Config, load: Load, *, on_card: bool) -> list[Row]:
     """Weights, and the peaks of the two passes. An update before them, not measured, brings the optimizer's state."""
     policy = make_policy(config.model, config)
-    on_card = policy.device.type == "cuda"
     weights = torch.cuda.memory_allocated() if on_card else sum(p.nbytes for p in policy.model.parameters())
     rows = [Row("weights", weight_bytes(load.shape, load.widths), weights)]
     batch, objective = full_batch(config, load, policy), Objective(replace(config.row, kl_coef=0.0))
@@ -126,7 +125,7 @@ def main(arguments: list[str]) -> int:
     engine, reason = choose_engine(config.engine)
     load = load_on(config)
     config = replace(config, micro_batch_tokens=load.tokens)  # no more than an update has
-    rows = of_trainer(config, load)
+    rows = of_trainer(config, load, on_card=torch_device(config) == "cuda")
     print(f"{torch_device(config)}; {engine} ({reason}); {load.tokens:,} positions in the largest micro-batch\n")
     print(table(rows))
     if as_json:
