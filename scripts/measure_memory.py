@@ -70,8 +70,9 @@ def full_batch(config: Config, load: Load, policy: Policy) -> Batch:
 
 def of_trainer(config: Config, load: Load, *, on_card: bool) -> list[Row]:
     """Weights, and the peaks of the two passes. An update before them, not measured, brings the optimizer's state."""
+    before = torch.cuda.memory_allocated()  # 0 in a process of its own
     policy = make_policy(config.model, config)
-    weights = torch.cuda.memory_allocated() if on_card else sum(p.nbytes for p in policy.model.parameters())
+    weights = torch.cuda.memory_allocated() - before if on_card else sum(p.nbytes for p in policy.model.parameters())
     rows = [Row("weights", weight_bytes(load.shape, load.widths), weights)]
     batch, objective = full_batch(config, load, policy), Objective(replace(config.row, kl_coef=0.0))
     policy.update(batch, objective)
@@ -84,9 +85,9 @@ def of_trainer(config: Config, load: Load, *, on_card: bool) -> list[Row]:
             rows.append(Row(stage, planned(load, stage), weights + state_bytes(policy.optimizer) + peak_on_cpu(run)))
             continue
         given, taken = peak_on_card(run)
-        rows.append(Row(stage, planned(load, stage), given))
+        rows.append(Row(stage, planned(load, stage), given - before))
         gaps = GAPS * sum(stages(load)[stage][row] for row in PASSING)
-        rows.append(Row(f"{stage}, with the allocator's gaps", planned(load, stage) + gaps, taken))
+        rows.append(Row(f"{stage}, with the allocator's gaps (estimated)", planned(load, stage) + gaps, taken - before))
     if on_card:
         rows.append(Row("CUDA itself (estimated)", CONTEXT, used_of_card() - torch.cuda.memory_reserved()))
         if load.vllm:

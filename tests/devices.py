@@ -30,6 +30,17 @@ def policy_on(device, folder, **settings):
     return policy
 
 
+def same(one, two):
+    """Share of the responses that are the same in two generations. On a card a near tie may fall otherwise, where its
+    kernels add up in another order."""
+    pairs = [
+        (a.tokens, b.tokens)
+        for first, second in zip(one, two, strict=True)
+        for a, b in zip(first.rollouts, second.rollouts, strict=True)
+    ]
+    return sum(a == b for a, b in pairs) / len(pairs)
+
+
 def peak(device, function):
     """Bytes that torch has given out at once while the function ran, beyond those before."""
     if device == "cpu":
