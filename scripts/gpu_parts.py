@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpu_report import failures, metrics_table, tests_table
+from gpu_report import failures, metrics_table, outcomes_table
 from memory_rows import Row, table
 from timed_command import Done, run
 
@@ -120,15 +120,14 @@ def shape_for(gib: float, quick: bool) -> str:
 def tests(bench: Bench) -> Part:
     """Every test that needs a card (on the CPU: the twins of some of them), by pytest."""
     chosen = ("-m", "gpu") if bench.device == "cuda" else ("-m", "not gpu and not vllm")
-    files = sorted(
-        (ROOT / "tests").glob("test_gpu*.py") if bench.device == "cuda" else [ROOT / "tests" / "test_gpu.py"]
-    )
+    pattern = "test_gpu*.py" if bench.device == "cuda" else "test_gpu.py"
+    files = sorted(file for file in (ROOT / "tests").glob(pattern) if file.name not in ELSEWHERE)
     results = bench.folder / "tests.xml"
     arguments = ["-p", "no:cacheprovider", "--rootdir", ROOT, "-c", ROOT / "pyproject.toml", f"--junitxml={results}"]
     done = bench.python("tests", 600, "-m", "pytest", *arguments, *chosen, *files)
     if not results.exists():
         return failed(done, "the tests did not run to their end (`python scripts/install.py --test` installs pytest)")
-    text = tests_table(results)
+    text = outcomes_table(results)
     for name, end in failures(results):
         text += f"\n\n<details><summary>{name}</summary>\n\n```\n{end}\n```\n</details>"
     return Part(done.status == 0, text)

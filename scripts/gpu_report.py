@@ -30,7 +30,7 @@ def cases(junit: Path) -> list[tuple[str, str, float, str]]:
     return found
 
 
-def tests_table(junit: Path) -> str:
+def outcomes_table(junit: Path) -> str:
     """A line of counts, and a row a test; what was left out says why."""
     found = cases(junit)
     counts = Counter(outcome for _, outcome, _, _ in found)
