@@ -4,6 +4,13 @@ import os
 import signal
 from pathlib import Path
 
+from gpu_processes import (  # isort: skip  (hides the card, and must stand before torch is imported)
+    pytest_collection_modifyitems,  # noqa: F401
+    pytest_configure,  # noqa: F401
+    pytest_runtest_logreport,  # noqa: F401
+    pytest_runtest_protocol,  # noqa: F401
+)
+
 import grpo  # noqa: F401  # isort: skip  (sets OMP_WAIT_POLICY, which must stand before torch is imported)
 import hypothesis
 import pytest
@@ -11,6 +18,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from grpo.engines.choose import built_for_a_card, choose_engine
+from grpo.errors import UserError
 from grpo.model.optimizers import OptimizerSettings
 from grpo.model.policy import Policy
 from grpo.records import Batch, Problem
@@ -28,6 +37,22 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 END, OTHER_END, PAD = 1, 2, 0
 VOCABULARY = 320
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run, and say why."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device, and torch sees none")
+    if item.get_closest_marker("vllm"):
+        skip_without_vllm()
+
+
+def skip_without_vllm() -> None:
+    """vLLM's build for the CPU is tested where it is installed; that for CUDA in tests/test_gpu_vllm.py."""
+    try:
+        choose_engine("vllm")
+    except UserError as error:
+        pytest.skip("needs vLLM's build for the CPU, and that for CUDA is here" if built_for_a_card() else str(error))
 
 
 @pytest.fixture(scope="session")
@@ -102,12 +127,22 @@ def make_batch(mask: torch.Tensor, **tensors: torch.Tensor) -> Batch:
 @pytest.fixture(scope="session")
 def vllm_engine(tied_folder, tokenizer):
     """One real vLLM for all tests of a session: it takes seconds to start. Every test syncs it before use."""
-    pytest.importorskip("vllm", reason="vllm is not installed: python scripts/install.py")
+    skip_without_vllm()
     from grpo.engines.vllm_engine import VLLMEngine
 
     return VLLMEngine(
         str(tied_folder), tokenizer, end_ids=[END, OTHER_END], max_tokens=192, max_sequences=64, kv_cache_gib=0.1
     )
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request, monkeypatch) -> str:
+    """A card, and a CPU that computes as a card does: bfloat16 over float32 weights."""
+    from devices import compute_as_a_card
+
+    if request.param == "cpu":
+        compute_as_a_card(monkeypatch)
+    return request.param
 
 
 @pytest.fixture

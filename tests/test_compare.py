@@ -148,7 +148,6 @@ def test_a_failing_run_fails_the_script_with_the_end_of_its_log(tmp_path):
 
 @pytest.mark.slow
 def test_the_script_trains_and_compares(tmp_path):
-    pytest.importorskip("vllm", reason="vllm is not installed: python scripts/install.py")
     small = ("--steps", "2", "--eval-problems", "8", "--problems-per-step", "4", "--wandb", "off")
     run = run_script(tmp_path, *small, SEEDS="0", NAME="small")
     assert run.returncode == 0, run.stderr

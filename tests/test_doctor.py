@@ -152,9 +152,9 @@ def test_ctrl_c(capsys, monkeypatch):
     assert "interrupted; nothing was written" in capsys.readouterr().err
 
 
+@pytest.mark.vllm
 def test_with_real_vllm(tmp_path):
     """In a process of its own: the embedded default, but for the KV cache."""
-    pytest.importorskip("vllm", reason="vllm is not installed: python scripts/install.py")
     command = [sys.executable, "-m", "grpo.doctor", "--engine", "vllm", "--kv-cache-gib", "0.1"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=env)

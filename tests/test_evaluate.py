@@ -130,9 +130,9 @@ def other_model(folder: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.vllm
 def test_two_models_two_templates_killed_and_resumed(tmp_path, capsys):
     """The killed and resumed command ends with the very files and report of the uninterrupted one."""
-    pytest.importorskip("vllm", reason="vllm is not installed: python scripts/install.py")
     flags = [
         "--model", TINY, other_model(tmp_path / "other"), "--data", "arithmetic", "--template", "chat", "plain",
         "--problems", "24", "--chunk-problems", "8", "--responses", "4", "--max-response-tokens", "64",

@@ -113,8 +113,12 @@ SMALL = "--problems-per-step 4 --responses-per-problem 4 --eval-problems 16 --ev
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kills", "flags"),
-    [("3", ["--engine", "hf", "--steps", "8"]), ("2", ["--engine", "vllm", "--steps", "4", "--wandb", "offline"])],
-    ids=["hf", "vllm"],
+    [
+        pytest.param("3", ["--engine", "hf", "--steps", "8"], id="hf"),
+        pytest.param(
+            "2", ["--engine", "vllm", "--steps", "4", "--wandb", "offline"], id="vllm", marks=pytest.mark.vllm
+        ),
+    ],
 )
 def test_a_run_that_died_is_the_run_that_nobody_killed(tmp_path, kills, flags):
     done = kill_and_resume("--folder", str(tmp_path / "runs"), "--kills", kills, "--", *SMALL, *flags)

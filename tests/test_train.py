@@ -39,6 +39,9 @@ from grpo.resolve import resolve
 from grpo.setup import make_probe
 from grpo.train import main
 
+VLLM = pytest.mark.vllm
+EVERY_ROW = [(algo, "hf") for algo in ALGORITHMS]
+EVERY_ROW += [pytest.param(algo, "vllm", marks=VLLM) for algo in ("grpo", "dr_grpo", "dapo")]
 SMALL = ["--problems-per-step", "4", "--responses-per-problem", "4", "--eval-problems", "8", "--wandb", "off"]
 
 
@@ -64,9 +67,7 @@ def finite(row):
     return all(value is None or math.isfinite(value) for value in row.values())
 
 
-@pytest.mark.parametrize(
-    "algo,engine", [(algo, "hf") for algo in ALGORITHMS] + [("grpo", "vllm"), ("dr_grpo", "vllm"), ("dapo", "vllm")]
-)
+@pytest.mark.parametrize("algo,engine", EVERY_ROW)
 def test_every_row_runs(tmp_path, capsys, algo, engine):
     folder = run(tmp_path, "--algo", algo, "--engine", engine, "--steps", "2")
     before, *steps = rows(folder)
@@ -90,6 +91,7 @@ def test_every_row_runs(tmp_path, capsys, algo, engine):
     assert "--model Qwen/Qwen2.5-Math-1.5B" in printed and f"model    {os.path.join('runs', 'run', 'model')}" in printed
 
 
+@VLLM
 def test_the_saved_model_loads_in_transformers_and_vllm(tmp_path, tokenizer):
     from grpo.engines.vllm_engine import VLLMEngine
     from grpo.records import Problem
@@ -349,6 +351,7 @@ def test_where_the_reference_rests_changes_nothing_and_may_change_at_a_resume(tm
     assert (whole / "model" / "model.safetensors").read_bytes() == (part / "model" / "model.safetensors").read_bytes()
 
 
+@VLLM
 def test_a_bfloat16_policy_beside_a_float32_sampler_is_in_sync(tmp_path):
     found = rows(run(tmp_path, "--engine", "vllm", "--device", "cpu", "--precision", "bfloat16", "--steps", "1"))
     assert TOLERANCE[torch.float32] < found[-1]["policy/sync_gap"] < TOLERANCE[torch.bfloat16]
@@ -375,6 +378,7 @@ def test_bfloat16_learns_the_embedded_task(tmp_path, optimizer):
     assert sum(rewards[-8:]) / 8 - sum(rewards[:8]) / 8 > 0.1
 
 
+@VLLM
 def test_a_sync_that_does_not_arrive_stops_the_run(tmp_path, capsys, monkeypatch):
     from grpo.engines.vllm_engine import VLLMEngine
 
@@ -386,7 +390,7 @@ def test_a_sync_that_does_not_arrive_stops_the_run(tmp_path, capsys, monkeypatch
             real(self, policy)
 
     monkeypatch.setattr(VLLMEngine, "sync", second_is_lost)
-    assert main([*SMALL, "--name", "run", "--steps", "3", "--learning-rate", "1e-6"]) == 1
+    assert main([*SMALL, "--name", "run", "--steps", "3", "--learning-rate", "1e-6", "--engine", "vllm"]) == 1
     said = capsys.readouterr().err
     assert "error: step 1: the update has changed the policy's log-probabilities" in said
     assert "checkpoint-1, the run as it was after step 1" in said and "--name run --resume" in said
@@ -635,7 +639,7 @@ OTHER_MODELS = {
 }
 
 
-@pytest.mark.parametrize("engine", ["vllm", "hf"])
+@pytest.mark.parametrize("engine", [pytest.param("vllm", marks=VLLM), "hf"])
 @pytest.mark.parametrize("name", OTHER_MODELS)
 def test_other_architectures(tmp_path, name, engine):
     """Tied and untied heads, another layout, squashed logits: after updates, sampler and trainer still agree."""
@@ -656,6 +660,7 @@ def test_other_architectures(tmp_path, name, engine):
 REAL_LIMIT_GIB = 8.0
 
 
+@VLLM
 def test_real_tokenizer_vocabulary_and_problems(tmp_path, shared_data):
     """GSM8K under Qwen2.5's tokenizer, a random two-layer Qwen2 with all 151,936 tokens: 3 steps through vLLM."""
     model = tmp_path / "qwen2-two-layers"

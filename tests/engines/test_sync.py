@@ -203,9 +203,9 @@ def test_nan_weights_do_not_pass(tied_folder, tokenizer, probe):
     caught(engine, policy, probe)
 
 
+@pytest.mark.vllm
 def test_an_untied_model_syncs_and_its_head_is_checked(tmp_path):
     """In a process of its own: a second vLLM in this one would take the session's down when it goes."""
-    pytest.importorskip("vllm")
     folder = make_model(tmp_path / "untied", tied=False)
     program = (
         "import sys; sys.path[:0] = ['tests', 'tests/engines']\n"
