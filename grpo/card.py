@@ -84,11 +84,12 @@ def source_of(config: Config) -> str:
 def card_of(config: Config) -> tuple[float, float] | None:
     """Bytes of the card that is planned for, and how many of them others have taken; None for a run on a CPU.
 
-    Raises: UserError for --plan without a card.
+    Raises: UserError for --plan without a card, and for a card without bfloat16.
     """
     if config.plan_for is not None:
         return config.plan_for * GIB, 0.0
     if torch_device(config) == "cuda":
+        check_bfloat16()
         free, total = torch.cuda.mem_get_info()
         return total, max(0.0, total - free - CONTEXT)  # asking has already made a context of our own
     if config.plan:
@@ -96,6 +97,17 @@ def card_of(config: Config) -> tuple[float, float] | None:
             "--plan plans for the card of this machine, and torch sees none here. Name the size of one: --plan-for 24."
         )
     return None
+
+
+def check_bfloat16() -> None:
+    """Both the policy's forward pass and vLLM are in bfloat16 on a card. Raises: UserError for one that has none."""
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        major, minor = torch.cuda.get_device_capability()
+        raise UserError(
+            f"The card {torch.cuda.get_device_name()} has compute capability {major}.{minor}, and no arithmetic in "
+            "bfloat16, in which the model is trained and sampled on a card: that takes 8.0 or more (A100, L4, L40S, "
+            "RTX 30 and newer). Use such a card, or --device cpu with --engine hf for a small model."
+        )
 
 
 def make_plan(config: Config, shape: Shape, card: float, taken: float = 0.0) -> Plan:

@@ -267,6 +267,12 @@ class Config(  # --help lists the last group first
         return self.updates_per_step * self.epochs_per_step > 1
 
     @property
+    def needs_old_logprobs(self) -> bool:
+        """Whether the policy that sampled scores its responses first; else the ratio's denominator is the value
+        itself."""
+        return self.off_policy or self.kl_in == "reward"
+
+    @property
     def needs_reference(self) -> bool:
         return bool(self.kl_coef or self.kl_target or self.log_kl)
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from grpo.algorithm.ingredients import Advantage, Aggregation, load_advantage, load_aggregation, load_loss_term
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.algorithm.objective import LossTerm
-from grpo.card import AT_ONCE
+from grpo.card import AT_ONCE, Plan
 from grpo.config import Config
 from grpo.engines.choose import EngineSettings, choose_engine, make_engine
 from grpo.engines.protocol import Engine
@@ -32,7 +32,9 @@ from grpo.model.optimizers import check_optimizer
 from grpo.model.policy import Policy, Reference
 from grpo.model.pretrained import load_model
 from grpo.model.recompute import recompute_layers
+from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.records import Problem
+from grpo.rehearsal import asleep_bytes, rehearse
 from grpo.resume import words
 from grpo.verifiers.verify import Verifiers
 
@@ -61,20 +63,23 @@ class Parts:
 
 
 @contextmanager
-def make_parts(config: Config) -> Iterator[Parts]:
-    """Everything the loop uses; closed at the end, however it ends. Raises: UserError before a model is loaded."""
+def make_parts(config: Config, plan: Plan | None = None) -> Iterator[Parts]:
+    """Everything the loop uses; closed at the end, however it ends. plan: what is said beside the rehearsal.
+
+    Raises: UserError before a model is loaded, OutOfMemory after that.
+    """
     if not config.resume:
-        with _make_parts(config, None, []) as parts, locked(config.run_folder):
+        with _make_parts(config, plan, None, []) as parts, locked(config.run_folder):
             yield parts
         return
     with locked(config.run_folder):  # before anything of another process could be mended
         checkpoint, said = resuming(config)
-        with _make_parts(config, checkpoint, said) as parts:
+        with _make_parts(config, plan, checkpoint, said) as parts:
             yield parts
 
 
 @contextmanager
-def _make_parts(config: Config, checkpoint: Path | None, said: list[str]) -> Iterator[Parts]:
+def _make_parts(config: Config, plan: Plan | None, checkpoint: Path | None, said: list[str]) -> Iterator[Parts]:
     engine_name, engine_reason = choose_engine(config.engine)
     check_optimizer(config.optimizer, torch_device(config))
     source = str(checkpoint or config.model)
@@ -88,7 +93,8 @@ def _make_parts(config: Config, checkpoint: Path | None, said: list[str]) -> Ite
             KLCoefficient(config.kl_coef, config.kl_target, config.kl_horizon),
             OldKLCoefficient(config.old_kl_coef, config.old_kl_target),
         )
-        restored = restore(checkpoint, trained) if checkpoint else Restored(step=0, wandb_id=None)
+        with out_of_memory("loading the optimizer's state", "a larger card, or --reference-device cpu"):
+            restored = restore(checkpoint, trained) if checkpoint else Restored(step=0, wandb_id=None)
         logger = Logger(
             config.run_folder,
             steps=config.steps,
@@ -102,6 +108,12 @@ def _make_parts(config: Config, checkpoint: Path | None, said: list[str]) -> Ite
         with logger, ExitStack() as stack:
             for line in [announcement(config, inputs, policy, f"{engine_name} ({engine_reason})"), *said]:
                 logger.say(line)
+            policy.say = logger.say
+            if reference is not None:
+                reference.say = logger.say
+            if on_card(policy):  # before the engine starts, which would not be asleep
+                rehearsed = rehearse(config, policy, reference, asleep=asleep_bytes(engine_name))
+                logger.say(rehearsed.line(plan))
             settings = engine_settings(
                 config,
                 stop=config.stop,
@@ -181,6 +193,12 @@ def engine_settings(
     )
 
 
+def on_card(policy: Policy) -> bool:
+    """Whether the largest micro-batch is rehearsed: on a CPU memory is seldom scarce, and a pass takes long."""
+    return policy.device.type == "cuda"
+
+
+@out_of_memory("loading the model", "--precision bfloat16, or a smaller --model")
 def make_policy(source: str, config: Config) -> Policy:
     """The model of `source` with its optimizer."""
     model = load(source, config)
@@ -196,6 +214,7 @@ def make_policy(source: str, config: Config) -> Policy:
     )
 
 
+@out_of_memory("loading the reference", NO_REFERENCE)
 def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> Reference | None:
     """The frozen starting model; None where no term asks for it. A run that goes on from a checkpoint loads it anew."""
     if not config.needs_reference:

@@ -27,6 +27,7 @@ from grpo.logs.rollouts import SETTINGS, Recording, save_rollouts
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.checkpoint import save_model
 from grpo.model.learner import not_finite
+from grpo.out_of_memory import out_of_memory
 from grpo.outcomes import correct
 from grpo.problems.draw import draw, draw_anew
 from grpo.records import Batch, Group, Problem, Rewards
@@ -128,7 +129,7 @@ def draw_problems(config: Config, parts: Parts, step: int, attempt: int, pool: l
 
 def with_logprobs(batch: Batch, config: Config, parts: Parts) -> Batch:
     """The batch with the log-probabilities of the policy that sampled, and of the reference, where they are needed."""
-    if config.off_policy or config.kl_in == "reward":  # else the ratio's denominator is the value itself
+    if config.needs_old_logprobs:
         batch = replace(batch, old_logprobs=parts.policy.logprobs(batch))
     if parts.reference is not None:
         batch = replace(batch, ref_logprobs=parts.reference.logprobs(batch))
@@ -218,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     transformers.utils.logging.disable_progress_bar()  # ours is the only one
     try:
-        with interruptible():
+        with interruptible(), out_of_memory("the run", "a smaller --model, or fewer --problems-per-step"):
             config, plan = settled(parse(arguments))
             if plan:
                 plan.show(Console(soft_wrap=True, highlight=False))
@@ -227,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
                 return 0 if plan.fits else 1
             if plan:
                 check_card(plan)
-            with make_parts(config) as parts:
+            with make_parts(config, plan) as parts:
                 with parts.keeper.rescuing():
                     train(config, parts)
                     save_model(config.run_folder / "model", parts.policy, parts.tokenizer)

@@ -28,7 +28,8 @@ def inside_an_empty_folder(tmp_path, monkeypatch):
 def card(monkeypatch):
     """Have torch report a card of so many GiB, some of them taken."""
 
-    def put_in(size, taken=0.0):
+    def put_in(size, taken=0.0, bfloat16=True):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int((size - taken) * GIB), int(size * GIB)))
 
@@ -110,6 +111,21 @@ def test_a_run_that_cannot_fit_is_refused_in_one_paragraph_before_a_model_is_loa
     assert main(["--model", large, "--wandb", "off", "--engine", "hf", *SMALL]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: It does not fit a card of 23.5 GiB") and error.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+def test_a_card_without_bfloat16_is_refused_in_one_paragraph_before_a_model_is_loaded(
+    capsys, card, no_model, monkeypatch
+):
+    card(14.6, bfloat16=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    for flags in (["--wandb", "off"], ["--plan"]):
+        assert main(["--engine", "hf", *flags]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: The card Tesla T4 has compute capability 7.5, and no arithmetic in bfloat16")
+        assert error.count("\n") == 1
+    assert main(["--engine", "hf", "--plan-for", "80"]) == 0  # a card that is elsewhere
     assert not Path("runs").exists()
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from grpo.card import AT_ONCE
 from grpo.config import Config
 from grpo.diagnosis.findings import Finding, ok
-from grpo.diagnosis.memory import AT_ONCE
 
 CHECK = "cost"
 
@@ -34,7 +34,7 @@ def step_seconds(
     stretch: how many times longer responses may become than they were in the rehearsal.
     """
     share = config.responses_per_step / rehearsed
-    old = seconds["logprobs"] if config.off_policy or config.kl_in == "reward" else 0.0
+    old = seconds["logprobs"] if config.needs_old_logprobs else 0.0
     update = share * (old + seconds["reference"] + config.epochs_per_step * seconds["gradient"])
     rest = share * seconds["verify"] + seconds["sync"]
     low, high = generation_seconds(seconds["generate"], rehearsed, config.responses_per_step)

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from grpo.model.host import rest_on_host, visiting
-from grpo.model.learner import Learner, autocast, on_device
+from grpo.model.learner import Learner, autocast
 from grpo.model.logprobs import token_logprobs
 from grpo.model.optimizers import OptimizerSettings
+from grpo.model.passes import Passes
+from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.records import Batch
 
 
@@ -55,7 +57,7 @@ class Policy(Learner):
 
         At the policy's own (the sampler's) temperature unless another is given.
         """
-        return _logprobs(self.model, batch, temperature or self.temperature, self.micro_batch_tokens, self.head_dtype)
+        return _logprobs(self, batch, temperature or self.temperature, "a pass for log-probabilities")
 
     def frozen_copy(self) -> Reference:
         """The reference: the policy as it is now, never trained."""
@@ -70,7 +72,7 @@ class Policy(Learner):
         yield from self.model.state_dict().items()
 
 
-class Reference:
+class Reference(Passes):
     """A frozen model that only gives log-probabilities."""
 
     def __init__(
@@ -80,17 +82,18 @@ class Reference:
         micro_batch_tokens: int,
         head_dtype: torch.dtype = torch.float32,
     ) -> None:
+        super().__init__(micro_batch_tokens)
         self.model = model.eval().requires_grad_(False)
         self.device = next(model.parameters()).device
         """Where it computes, wherever it rests."""
         self.temperature = temperature
-        self.micro_batch_tokens = micro_batch_tokens
         self.head_dtype = head_dtype
 
     def logprobs(self, batch: Batch) -> Tensor:
         """[B, T] float32, as `Policy.logprobs`."""
-        with visiting(self.model, lambda tensor: tensor.to(self.device, non_blocking=True)):
-            return _logprobs(self.model, batch, self.temperature, self.micro_batch_tokens, self.head_dtype)
+        visit = visiting(self.model, lambda tensor: tensor.to(self.device, non_blocking=True))
+        with out_of_memory("a pass of the reference", NO_REFERENCE), visit:
+            return _logprobs(self, batch, self.temperature, "a pass of the reference")
 
     def keep_in_bfloat16(self) -> None:
         """Halve the memory of float32 weights. Under autocast nothing else changes for numbers that bfloat16 has: the
@@ -106,12 +109,13 @@ class Reference:
 
 
 @torch.no_grad()
-def _logprobs(model: nn.Module, batch: Batch, temperature: float, max_tokens: int, head_dtype: torch.dtype) -> Tensor:
-    device = next(model.parameters()).device
+def _logprobs(of: Policy | Reference, batch: Batch, temperature: float, name: str) -> Tensor:
+    def make(micro_batch: Batch) -> Tensor:
+        with autocast(of.device):
+            asked = (micro_batch.inputs, micro_batch.targets, micro_batch.mask)
+            return token_logprobs(of.model, *asked, temperature, head_dtype=of.head_dtype)[0].cpu()
+
     result = torch.zeros(batch.mask.shape)
-    for micro_batch, rows in on_device(batch, max_tokens, device):
-        with autocast(device):
-            wanted = (micro_batch.inputs, micro_batch.targets, micro_batch.mask)
-            logprobs, _ = token_logprobs(model, *wanted, temperature, head_dtype=head_dtype)
-        result[rows, : logprobs.shape[1]] = logprobs.cpu()
+    for rows, logprobs in of.each_micro_batch(batch, make, name=name):
+        result[rows, : logprobs.shape[1]] = logprobs
     return result
