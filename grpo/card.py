@@ -22,6 +22,7 @@ from grpo.memory.model_shape import KNOWN, Shape, shape_of
 from grpo.memory.plan_table import notes, plan_table, verdict
 from grpo.memory.stages import CONTEXT, GIB, Load
 from grpo.memory.widths import STATE, Widths
+from grpo.model.lora import check_targets
 from grpo.model.pretrained import load_config
 from grpo.presets import WITHOUT_PLAN
 
@@ -62,8 +63,12 @@ class Plan:
 
 def settled(config: Config) -> tuple[Config, Plan | None]:
     """The config with its gaps filled, and its plan where it has a card. A model of an unknown kind has
-    none, and gets what is usual. Raises: UserError for the plan of a card that is not there.
+    none, and gets what is usual. Raises: UserError for the plan of a card that is not there, and for --lora-targets
+    that are not in the model.
     """
+    if config.lora is not None:
+        base = load_config(config.model, trust_remote_code=config.trust_remote_code)
+        check_targets(base, config.lora, trust_remote_code=config.trust_remote_code)
     card = card_of(config)
     if card is None:
         return config, None
