@@ -185,9 +185,7 @@ def make_policy(source: str, config: Config) -> Policy:
     """The model of `source` with its optimizer; of LoRA the --model, with the adapter of `source` if that is one."""
     model = load(whole(source, config), config)
     if config.lora is not None:
-        add_adapter(
-            model, config.lora, base=config.model, dtype=PRECISIONS[config.precision], seed=config.seed
-        )
+        add_adapter(model, config.lora, base=config.model, dtype=PRECISIONS[config.precision], seed=config.seed)
         if source != config.model:
             load_adapter(model, Path(source))
     if config.gradient_checkpointing:

@@ -1,7 +1,8 @@
 """Memory: what a run needs at its peak, by arithmetic, against what is free. Bytes.
 
 A parameter takes 4 bytes as weight, 4 as gradient and 8 in AdamW's state, all float32; 4 more in the reference. On a
-card there are 2 for the bfloat16 copies of the forward pass. vLLM has weights of its own: on a CPU 4 bytes a parameter
+card there are 2 for the bfloat16 copies of the forward pass. With LoRA that holds for the adapter alone: the rest takes
+2 on a card, 4 on a CPU, and there is no second model as reference. vLLM has weights of its own: on a CPU 4 bytes a parameter
 beside its KV cache, on a card a fixed share, which it gives back during the update.
 """
 
@@ -19,6 +20,7 @@ from grpo.config import Config
 from grpo.diagnosis.findings import Finding, fault, not_checked, ok, warning
 from grpo.model.learner import autocast
 from grpo.model.logprobs import MAX_CHUNK_ELEMENTS
+from grpo.model.lora import LoraSettings, adapter_size
 from grpo.model.policy import Policy
 from grpo.model.pretrained import load_config, position_limit
 
@@ -44,6 +46,8 @@ class Shape:
     vocabulary: int
     kv_values: int
     """Numbers in the KV cache for one token."""
+    trained: int | None = None
+    """Parameters of a LoRA adapter; None: all are trained."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Place:
     """Of the card."""
 
 
-def model_shape(source: str, *, trust_remote_code: bool) -> Shape:
+def model_shape(source: str, *, trust_remote_code: bool, lora: LoraSettings | None = None) -> Shape:
     """From the model's config alone: no weights are read."""
     config = load_config(source, trust_remote_code=trust_remote_code)
     with torch.device("meta"):
@@ -67,7 +71,8 @@ def model_shape(source: str, *, trust_remote_code: bool) -> Shape:
     size = getattr(text, "head_dim", None) or text.hidden_size // heads
     kv_heads = getattr(text, "num_key_value_heads", None) or heads
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Shape(parameters, text.vocab_size, 2 * text.num_hidden_layers * kv_heads * size)
+    trained = None if lora is None else adapter_size(model, lora)
+    return Shape(parameters, text.vocab_size, 2 * text.num_hidden_layers * kv_heads * size, trained)
 
 
 def place_of(device: str) -> Place:
@@ -117,11 +122,14 @@ def needs(
 ) -> dict[str, dict[str, float]]:
     """Moment of a step -> what it holds -> bytes. `activations`: bytes a token; None: not measured, and left out."""
     count = shape.parameters
-    held = {"weights": 4 * count, "AdamW": 8 * count}
-    if config.needs_reference:
+    trained = count if shape.trained is None else shape.trained
+    held = {"weights": 4 * count, "AdamW": 8 * trained}
+    if shape.trained is not None:
+        held["weights"] = (2 if place.cuda else 4) * count + 4 * trained
+    if config.needs_reference and shape.trained is None:
         held["reference"] = 4 * count
     sequence = config.max_prompt_tokens + config.max_response_tokens
-    generate, update = dict(held), dict(held) | {"gradients": 4 * count}
+    generate, update = dict(held), dict(held) | {"gradients": 4 * trained}
     if engine == "hf":
         value = 2 if place.cuda else 4
         generate["KV cache"] = min(AT_ONCE, config.responses_per_step) * sequence * shape.kv_values * value
@@ -131,7 +139,7 @@ def needs(
         for moment in (generate, update):
             moment |= {OWN_WEIGHTS: 4 * count, "vLLM's KV cache": config.kv_cache_gib * GIB}
     if place.cuda:
-        update["bfloat16 copies"] = 2 * count
+        update["bfloat16 copies"] = 2 * trained
     if activations is not None:
         update["activations"] = activations * micro_batch(config)
         rows = min(micro_batch(config), max(1, MAX_CHUNK_ELEMENTS // shape.vocabulary))

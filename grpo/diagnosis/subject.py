@@ -131,7 +131,7 @@ def _shape(
     limits = dict(max_prompt_tokens=config.max_prompt_tokens, max_response_tokens=config.max_response_tokens)
     padded = tokenizer is not None and tokenizer.pad_token_id is not None  # else the tokenizer's fault has been told
     fits = padded and (yield from attempt("model", lambda: check_model(source, tokenizer, **limits, **trust) or True))
-    shape = yield from attempt("model", model_shape, source, **trust)
+    shape = yield from attempt("model", model_shape, source, **trust, lora=config.lora)
     if shape is None:
         return None
     found = list(memory_findings(config, shape, place, engine or "vllm"))

@@ -49,9 +49,7 @@ class LoraSettings:
 def target_layers(model: PreTrainedModel, targets: Sequence[str] | None) -> list[str]:
     """Paths of the layers that the targets name. Raises: UserError for one that names no linear layer of the model."""
     head = model.get_output_embeddings()
-    linear = [
-        name for name, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D) and m is not head
-    ]
+    linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D) and m is not head]
     if targets is None:
         return linear
     found = {target: [name for name in linear if f".{name}".endswith(f".{target}")] for target in targets}
@@ -65,6 +63,12 @@ def target_layers(model: PreTrainedModel, targets: Sequence[str] | None) -> list
         )
     wanted = {name for names in found.values() for name in names}
     return [name for name in linear if name in wanted]
+
+
+def adapter_size(model: PreTrainedModel, settings: LoraSettings) -> int:
+    """Parameters that an adapter of the model has: rank * (in + out) for each matrix. Raises: UserError."""
+    names = target_layers(model, settings.targets)
+    return settings.rank * sum(sum(model.get_submodule(name).weight.shape) for name in names)
 
 
 def check_targets(config: PretrainedConfig, settings: LoraSettings, *, trust_remote_code: bool) -> None:

@@ -49,6 +49,6 @@ def test_sixteen_bytes_a_parameter(name):
 
 
 def test_an_adapter_is_all_that_has_a_gradient_and_a_state():
-    shape, widths = shape_of(qwen_config("Qwen2.5-7B")), Widths(weights=2, trained=80_000_000)
+    shape, widths = shape_of(qwen_config("Qwen2.5-7B")), Widths(weights=2, adapter=Adapter(16))
     assert gradient_bytes(shape, widths) + optimizer_bytes(shape, widths) == 12 * 80_000_000
     assert weight_bytes(shape, widths) == 2 * shape.parameters
