@@ -253,7 +253,8 @@ def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str) ->
     sequences = config.responses_per_step
     updates = config.updates_per_step * config.epochs_per_step
     lines = [
-        f"{config.algo} trains {name}, {parameters / 1e6:.1f}M parameters{trained}, on {policy.device}; sampler: {engine}",
+        f"{config.algo} trains {name}, {parameters / 1e6:.1f}M parameters{trained}, on {policy.device}; "
+        f"sampler: {engine}",
         f"data: {config.data}, {len(inputs.problems)} problems ({inputs.dropped} dropped, longer than "
         f"{config.max_prompt_tokens} tokens), {len(inputs.held_out)} held out; reward: {' + '.join(config.verifiers)}",
         f"a step: {config.problems_per_step} problems x {config.responses_per_problem} responses = {sequences} "

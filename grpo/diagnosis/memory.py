@@ -2,8 +2,8 @@
 
 A parameter takes 4 bytes as weight, 4 as gradient and 8 in AdamW's state, all float32; 4 more in the reference. On a
 card there are 2 for the bfloat16 copies of the forward pass. With LoRA that holds for the adapter alone: the rest takes
-2 on a card, 4 on a CPU, and there is no second model as reference. vLLM has weights of its own: on a CPU 4 bytes a parameter
-beside its KV cache, on a card a fixed share, which it gives back during the update.
+2 on a card and 4 on a CPU, and the reference nothing. vLLM has weights of its own: on a CPU 4 bytes a parameter beside
+its KV cache, on a card a fixed share, which it gives back during the update.
 """
 
 from __future__ import annotations

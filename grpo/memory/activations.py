@@ -70,10 +70,11 @@ def kept_bytes(shape: Shape, widths: Widths, tokens: int, *, recompute: bool) ->
 
 
 def ends_bytes(shape: Shape, widths: Widths, tokens: int) -> float:
-    """What is kept around the layers: the final norm, (4 + s) H + 4 a token, or 4H + 4 where its gain is frozen; and
-    ids and mask, 9 bytes a token."""
-    trained = widths.weights if widths.adapter is None else 0
-    return tokens * ((4 + trained) * shape.hidden + 4 + 9)
+    """What is kept around the layers: the final norm, (4 + s) H + 4 a token, and ids and mask, 9 bytes a token. A
+    frozen gain needs no s H, and a frozen embedding no ids."""
+    if widths.adapter is not None:
+        return tokens * (4 * shape.hidden + 4 + 1)
+    return tokens * ((4 + widths.weights) * shape.hidden + 4 + 9)
 
 
 def forward_bytes(shape: Shape, widths: Widths, tokens: int) -> float:

@@ -3,8 +3,8 @@
     y = W x + (alpha / rank) * B (A x)          W [out, in] is frozen; A [rank, in] and B [out, rank] are trained
 
 B begins at 0, so that the model begins as it is. The layers and the files are peft's; the model stays a model of
-transformers. What is not peft's own: no weight is ever changed to merge it, and a sum W + (alpha / rank) B A is made one
-matrix at a time, in float32.
+transformers. Merging is not peft's: no weight is ever changed for it, and W + (alpha / rank) B A is made one matrix at
+a time, in float32.
 """
 
 from __future__ import annotations

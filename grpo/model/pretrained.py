@@ -138,8 +138,8 @@ def _check_whole(path: Path) -> None:
     """Raises: UserError for the folder of an adapter."""
     if (path / "adapter_config.json").is_file():
         raise UserError(
-            f"{path} is a LoRA adapter and not a whole model. Give the merged model: a run with --lora-rank saves it at "
-            "its end, as runs/NAME/model. peft merges any adapter: AutoPeftModelForCausalLM.from_pretrained(folder)"
+            f"{path} is a LoRA adapter and not a whole model. Give the merged model: a run with --lora-rank saves it "
+            "at its end, as runs/NAME/model. peft merges any adapter: AutoPeftModelForCausalLM.from_pretrained(folder)"
             ".merge_and_unload().save_pretrained(other); copy the tokenizer's files there, too."
         )
 
