@@ -1,4 +1,4 @@
-"""What a LoRA adapter has and keeps, by the formulas and as peft and autograd have it on real classes of transformers."""
+"""What a LoRA adapter has and keeps, by the formulas and as peft and autograd have it on real classes."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from grpo.memory.moments import logprobs_moment, update_moment
 from grpo.memory.output_head import head_kept_bytes
 from grpo.memory.stages import GIB
 from grpo.memory.widths import Widths, copy_bytes, gradient_bytes, weight_bytes
-from grpo.model.lora import LoraSettings, add_adapter, adapter_parameters
+from grpo.model.lora import LoraSettings, adapter_parameters, add_adapter
 from grpo.model.recompute import recompute_layers
 
 TOKENS, RANK = 128, 8
