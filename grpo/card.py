@@ -17,14 +17,18 @@ from grpo.config import Config
 from grpo.engines.choose import choose_engine
 from grpo.errors import UserError
 from grpo.flags import torch_device
+from grpo.memory.adapter import Adapter, known
 from grpo.memory.fit import fits, pick_memory_fraction, pick_micro_batch_tokens, savings
 from grpo.memory.model_shape import KNOWN, Shape, shape_of
 from grpo.memory.plan_table import notes, plan_table, verdict
 from grpo.memory.stages import CONTEXT, GIB, Load
 from grpo.memory.widths import STATE, Widths
+from grpo.model.lora import check_targets
 from grpo.model.pretrained import load_config
 from grpo.presets import WITHOUT_PLAN
 
+RANK = 16
+"""Of the adapter that is suggested where all weights do not fit."""
 AT_ONCE = 256
 """Responses that an engine generates at the same time, at most: they fill a small card."""
 
@@ -62,8 +66,12 @@ class Plan:
 
 def settled(config: Config) -> tuple[Config, Plan | None]:
     """The config with its gaps filled, and its plan where it has a card. A model of an unknown kind has
-    none, and gets what is usual. Raises: UserError for the plan of a card that is not there.
+    none, and gets what is usual. Raises: UserError for the plan of a card that is not there, and for --lora-targets
+    that are not in the model.
     """
+    if config.lora is not None:
+        base = load_config(config.model, trust_remote_code=config.trust_remote_code)
+        check_targets(base, config.lora, trust_remote_code=config.trust_remote_code)
     card = card_of(config)
     if card is None:
         return config, None
@@ -144,8 +152,12 @@ def load_of(config: Config, shape: Shape, card: float, taken: float) -> Load:
 
 
 def widths_of(config: Config) -> Widths:
-    """Bytes a parameter on a card, as the flags have it; the reference is in bfloat16 there."""
+    """Bytes a parameter on a card, as the flags have it; the reference is in bfloat16 there, and so is what LoRA leaves
+    as it is, which is the reference too."""
     weights = 2 if config.precision == "bfloat16" else 4
+    if config.lora is not None:
+        adapter = Adapter(config.lora.rank, weights, known(config.lora.targets))
+        return Widths(weights=2, gradient=weights, optimizer=STATE[config.optimizer], adapter=adapter)
     reference = 2 if config.needs_reference and config.reference_device == "same" else 0
     return Widths(weights=weights, gradient=weights, optimizer=STATE[config.optimizer], reference=reference)
 
@@ -160,13 +172,16 @@ def others(config: Config, load: Load) -> dict[str, Load]:
     for name, width in STATE.items():
         if width < load.widths.optimizer:
             found[f"--optimizer {name}"] = replace(load, widths=replace(load.widths, optimizer=width))
+    if config.lora is None:
+        adapted = widths_of(replace(config, lora_rank=RANK))
+        found[f"--lora-rank {RANK}"] = replace(load, widths=adapted)
     if load.widths.weights > 2:
         narrow = replace(load.widths, weights=2, gradient=2)
         found["--precision bfloat16"] = replace(load, widths=narrow)
     if load.widths.reference:
         without = replace(load.widths, reference=0)
         found["--reference-device cpu"] = replace(load, widths=without)
-    if config.needs_reference:
+    if config.needs_reference and config.lora is None:
         without = replace(load.widths, reference=0)
         found["no reference (--kl-coef 0 --log-kl False)"] = replace(load, widths=without)
     if load.vllm:

@@ -40,7 +40,7 @@ from grpo.rehearsal import asleep_bytes
 from grpo.rehearsal import rehearse as rehearse_largest
 from grpo.resolve import resolve
 from grpo.resume import resumed
-from grpo.setup import engine_settings, make_policy, make_probe, make_reference, make_verifiers
+from grpo.setup import engine_settings, make_policy, make_probe, make_reference, make_verifiers, whole
 from grpo.verifiers.verify import Verifiers
 
 AT_WORK = "sync, sampled responses, gradient and cost"
@@ -51,7 +51,7 @@ def examine(config: Config, place: Place) -> Iterator[Finding]:
     """Every finding as it is made, cheapest first; what is wrong with one part hides no other. `place`: for memory."""
     saved = list(checkpoints(config.run_folder).values()) if config.resume else []
     checkpoint = saved[-1] if saved else None
-    source = str(checkpoint or config.model)
+    source = whole(str(checkpoint or config.model), config)
     yield from version_findings()
     subject = yield from examine_subject(config, source, place)
     because = f"because of the fault above in: {', '.join(subject.lacking())}"

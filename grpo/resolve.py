@@ -18,7 +18,7 @@ from grpo.cells import check_cells
 from grpo.config import Config
 from grpo.errors import UserError
 from grpo.flags import check_choices, check_device, check_head, require, torch_device
-from grpo.presets import EMBEDDED_MODEL, PRESETS, WITHOUT_PLAN
+from grpo.presets import EMBEDDED_MODEL, LORA_RATE, PRESETS, WITHOUT_PLAN
 from grpo.problems.rows import data_rewards
 from grpo.resume import resumed
 
@@ -40,6 +40,8 @@ RULES = {
         "verifier_workers",
         "temperature",
         "learning_rate",
+        "lora_rank",
+        "lora_alpha",
         "max_grad_norm",
         "loss_constant",
         "ratio_cap",
@@ -98,6 +100,13 @@ def resolve(config: Config, given: Collection[str] | None = None) -> Config:
     config = replace(config, advantage=FORMER_NAMES.get(config.advantage, config.advantage))
     if not config.planned and torch_device(config) == "cpu":  # on a card the plan of its memory picks them
         config = replace(config, **{k: v for k, v in WITHOUT_PLAN.items() if getattr(config, k) is None})
+    if config.lora_rank is not None:
+        unset_rate = "learning_rate" in unset
+        config = replace(
+            config,
+            lora_alpha=2.0 * config.lora_rank if config.lora_alpha is None else config.lora_alpha,
+            learning_rate=LORA_RATE * config.learning_rate if unset_rate else config.learning_rate,
+        )
     if config.reward is None:
         config = replace(config, reward=data_rewards(config.data))
     if config.loss_constant is None:
@@ -118,6 +127,7 @@ def check(config: Config, given: Collection[str]) -> None:
     if not config.planned:
         check_head(config)
     check_step(config)
+    check_lora(config)
     check_algorithm(config)
     check_cells(config.row, given)
     check_folder(config)
@@ -137,6 +147,21 @@ def check_step(config: Config) -> None:
         raise UserError(
             f"--eval-responses {config.eval_responses} with --eval-temperature 0: greedy responses to a problem are "
             "all the same. Use 1 of them, or a temperature above 0."
+        )
+
+
+def check_lora(config: Config) -> None:
+    """The flags of an adapter are there for one. Raises: UserError."""
+    others = {"--lora-alpha": config.lora_alpha, "--lora-targets": config.lora_targets}
+    if config.lora_rank is None and (given := [name for name, value in others.items() if value is not None]):
+        raise UserError(
+            f"{' and '.join(given)} without --lora-rank: all weights would be trained, and there is no adapter. Give a "
+            "rank, such as --lora-rank 16, or leave it out."
+        )
+    if config.lora_rank is not None and config.reference_device == "cpu":
+        raise UserError(
+            "--reference-device cpu with --lora-rank: the reference is the model with its adapter switched off. There "
+            "is no second model that could rest on the host, and no memory to save. Leave --reference-device out."
         )
 
 

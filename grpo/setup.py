@@ -28,9 +28,11 @@ from grpo.logs.guards import Guards
 from grpo.logs.logger import Logger
 from grpo.model.checkpoint import Restored, Trained, restore, step_of
 from grpo.model.head import HEAD_DTYPES
+from grpo.model.lora import add_adapter, load_adapter
+from grpo.model.lora_policy import LoraPolicy, WithoutAdapter
 from grpo.model.optimizers import check_optimizer
 from grpo.model.policy import Policy, Reference
-from grpo.model.pretrained import load_model
+from grpo.model.pretrained import PRECISIONS, load_model
 from grpo.model.recompute import recompute_layers
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.records import Problem
@@ -48,7 +50,7 @@ class Parts:
     tokenizer: PreTrainedTokenizerBase
     verifiers: Verifiers
     policy: Policy
-    reference: Reference | None
+    reference: Reference | WithoutAdapter | None
     advantage: Advantage
     aggregation: Aggregation
     loss_term: LossTerm | None
@@ -83,7 +85,7 @@ def _make_parts(config: Config, plan: Plan | None, checkpoint: Path | None, said
     engine_name, engine_reason = choose_engine(config.engine)
     check_optimizer(config.optimizer, torch_device(config))
     source = str(checkpoint or config.model)
-    inputs = load_inputs(config, source)
+    inputs = load_inputs(config, whole(source, config))
     verifiers = make_verifiers(config.verifiers, config)
     with verifiers:  # its processes start while the model loads
         policy = make_policy(source, config)
@@ -125,7 +127,7 @@ def _make_parts(config: Config, plan: Plan | None, checkpoint: Path | None, said
                 lambda: make_engine(
                     # A checkpoint is removed when newer ones are there; the first sync brings the weights in any case.
                     engine_name,
-                    str(checkpoint) if checkpoint and checkpoint.is_dir() else config.model,
+                    whole(str(checkpoint) if checkpoint and checkpoint.is_dir() else config.model, config),
                     inputs.tokenizer,
                     settings,
                     policy,
@@ -200,11 +202,16 @@ def on_card(policy: Policy) -> bool:
 
 @out_of_memory("loading the model", "--precision bfloat16, or a smaller --model")
 def make_policy(source: str, config: Config) -> Policy:
-    """The model of `source` with its optimizer."""
-    model = load(source, config)
+    """The model of `source` with its optimizer; of LoRA the --model, with the adapter of `source` if that is one."""
+    model = load(whole(source, config), config)
+    if config.lora is not None:
+        add_adapter(model, config.lora, base=config.model, dtype=PRECISIONS[config.precision], seed=config.seed)
+        if source != config.model:
+            load_adapter(model, Path(source))
     if config.gradient_checkpointing:
         recompute_layers(model)
-    return Policy(
+    kind = Policy if config.lora is None else LoraPolicy
+    return kind(
         model,
         temperature=config.temperature,
         micro_batch_tokens=config.micro_batch_tokens,
@@ -214,11 +221,18 @@ def make_policy(source: str, config: Config) -> Policy:
     )
 
 
+def whole(source: str, config: Config) -> str:
+    """Where the config, the tokenizer and the base of `source` are: a checkpoint of LoRA holds the adapter alone."""
+    return source if config.lora is None else config.model
+
+
 @out_of_memory("loading the reference", NO_REFERENCE)
-def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> Reference | None:
+def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> Reference | WithoutAdapter | None:
     """The frozen starting model; None where no term asks for it. A run that goes on from a checkpoint loads it anew."""
     if not config.needs_reference:
         return None
+    if isinstance(policy, LoraPolicy):
+        return WithoutAdapter(policy)
     if checkpoint is None:
         reference = policy.frozen_copy()
     else:
@@ -232,12 +246,13 @@ def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> R
 
 
 def load(source: str, config: Config) -> PreTrainedModel:
-    """The model of `source`, on the device and in the precision of the run."""
+    """The model of `source`, on the device and in the precision of the run; on a card what is frozen is in bfloat16."""
+    device = torch_device(config)
     return load_model(
         source,
-        device=torch_device(config),
+        device=device,
         trust_remote_code=config.trust_remote_code,
-        precision=config.precision,
+        precision="bfloat16" if config.lora and device == "cuda" else config.precision,
     )
 
 
@@ -255,11 +270,14 @@ def make_probe(config: Config, policy: Policy, engine: Engine, tokenizer: PreTra
 def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str) -> str:
     """What is about to run, how large a step is, and how to go on from the embedded model to a real one."""
     parameters = sum(parameter.numel() for parameter in policy.model.parameters())
+    lora = sum(parameter.numel() for parameter in policy.model.parameters() if parameter.requires_grad)
+    trained = "" if config.lora is None else f", a LoRA adapter of rank {config.lora_rank} with {lora / 1e6:.1f}M"
     name = f"the embedded tiny model ({config.model})" if config.embedded else config.model
     sequences = config.responses_per_step
     updates = config.updates_per_step * config.epochs_per_step
     lines = [
-        f"{config.algo} trains {name}, {parameters / 1e6:.1f}M parameters, on {policy.device}; sampler: {engine}",
+        f"{config.algo} trains {name}, {parameters / 1e6:.1f}M parameters{trained}, on {policy.device}; "
+        f"sampler: {engine}",
         f"data: {config.data}, {len(inputs.problems)} problems ({inputs.dropped} dropped, longer than "
         f"{config.max_prompt_tokens} tokens), {len(inputs.held_out)} held out; reward: {' + '.join(config.verifiers)}",
         f"a step: {config.problems_per_step} problems x {config.responses_per_problem} responses = {sequences} "

@@ -25,7 +25,7 @@ from grpo.logs.logger import summary, whole_samples
 from grpo.logs.metrics import Metrics, Stopwatch, step_metrics
 from grpo.logs.rollouts import SETTINGS, Recording, save_rollouts
 from grpo.model.batching import collate, optimizer_batches
-from grpo.model.checkpoint import save_model
+from grpo.model.checkpoint import save_model, save_trained
 from grpo.model.learner import not_finite
 from grpo.out_of_memory import out_of_memory
 from grpo.outcomes import correct
@@ -231,6 +231,8 @@ def main(arguments: list[str] | None = None) -> int:
             with make_parts(config, plan) as parts:
                 with parts.keeper.rescuing():
                     train(config, parts)
+                    if config.lora is not None:
+                        save_trained(config.run_folder / "adapter", parts.policy, parts.tokenizer)
                     save_model(config.run_folder / "model", parts.policy, parts.tokenizer)
                 parts.logger.say(summary(config.run_folder))
     except (UserError, RunError) as error:

@@ -118,7 +118,7 @@ def host_load(config: Config, shape: Shape) -> Load:
         weights=width,
         gradient=width,
         compute=width,
-        reference=width if config.needs_reference else 0,
+        reference=width if config.needs_reference and config.lora is None else 0,
     )
     load = load_of(replace(config, engine="hf"), shape, card=0.0, taken=0.0)  # what vLLM takes is in host_stages
     return replace(load, widths=widths)

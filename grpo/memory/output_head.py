@@ -56,7 +56,7 @@ def head_backward_bytes(shape: Shape, widths: Widths, response_tokens: int) -> f
 
 def head_gradient_bytes(shape: Shape, widths: Widths) -> float:
     """The sum over the chunks. A tied head keeps it until the embedding's own gradient is there, at the very end."""
-    return 0.0 if widths.trained is not None else widths.weights * shape.head
+    return 0.0 if widths.adapter is not None else widths.weights * shape.head
 
 
 def _table(shape: Shape, response_tokens: int) -> int:

@@ -52,8 +52,8 @@ def check_optimizer(name: str, device: str) -> None:
 
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
-    """The optimizer of a model's parameters, float32 or bfloat16, on whatever device they are."""
-    parameters = list(model.parameters())
+    """The optimizer of the parameters that are trained, float32 or bfloat16, on whatever device they are."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     adamw = dict(lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay)
     if settings.name == "adamw_8bit":
         from grpo.model.adamw_8bit import AdamW8bit

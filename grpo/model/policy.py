@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,18 @@ class Policy(Learner):
         old one without a word.
         """
         yield from self.model.state_dict().items()
+
+    def save(self, folder: Path) -> None:
+        """Into a folder that transformers and vLLM load."""
+        self.model.save_pretrained(folder)
+
+    def kept(self) -> dict[str, Tensor]:
+        """What a checkpoint holds of the model: that which training changes."""
+        return self.model.state_dict()
+
+    def save_kept(self, folder: Path) -> None:
+        """Into a folder that the policy can be made from again."""
+        self.save(folder)
 
 
 class Reference(Passes):
