@@ -33,11 +33,11 @@ from grpo.diagnosis.weight_sync import sync_findings
 from grpo.engines.choose import make_engine
 from grpo.errors import UserError
 from grpo.flags import torch_device
+from grpo.memory_rehearsal import asleep_bytes
+from grpo.memory_rehearsal import rehearse as rehearse_largest
 from grpo.model.checkpoint import checkpoints
 from grpo.out_of_memory import OutOfMemory, out_of_memory
 from grpo.outcomes import truncated
-from grpo.rehearsal import asleep_bytes
-from grpo.rehearsal import rehearse as rehearse_largest
 from grpo.resolve import resolve
 from grpo.resume import resumed
 from grpo.setup import engine_settings, make_policy, make_probe, make_reference, make_verifiers, whole

@@ -26,6 +26,7 @@ from grpo.inputs import Inputs, load_inputs
 from grpo.keeper import Keeper, newest_whole
 from grpo.logs.guards import Guards
 from grpo.logs.logger import Logger
+from grpo.memory_rehearsal import asleep_bytes, rehearse
 from grpo.model.checkpoint import Restored, Trained, restore, step_of
 from grpo.model.head import HEAD_DTYPES
 from grpo.model.lora import add_adapter, load_adapter
@@ -36,7 +37,6 @@ from grpo.model.pretrained import PRECISIONS, load_model
 from grpo.model.recompute import recompute_layers
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.records import Problem
-from grpo.rehearsal import asleep_bytes, rehearse
 from grpo.resume import words
 from grpo.verifiers.verify import Verifiers
 

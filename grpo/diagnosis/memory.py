@@ -1,7 +1,7 @@
 """Memory: what a run needs at its fullest stage, by the arithmetic of grpo/memory, against what is free. Bytes.
 
 On a card it is the plan that the run itself begins with; on a CPU the same formulas, against the free memory of the
-machine. With the model loaded, the largest micro-batch is rehearsed on a card, and measured (grpo/rehearsal.py).
+machine. With the model loaded, the largest micro-batch is rehearsed on a card, and measured (grpo/memory_rehearsal.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from grpo.card import Plan, load_of, others, widths_of
 from grpo.config import Config
 from grpo.diagnosis.findings import Finding, fault, not_checked, ok, warning
 from grpo.memory.fit import MARGIN, left, savings
-from grpo.memory.host import host_kv_sequence, host_stages
+from grpo.memory.host_stages import host_kv_sequence, host_stages
 from grpo.memory.model_shape import KNOWN, Shape, shape_of
 from grpo.memory.stages import GIB, Load, stages, total
 from grpo.memory.widths import Widths

@@ -21,10 +21,10 @@ from grpo.diagnosis.memory import (
     memory_findings,
     place_of,
 )
-from grpo.memory.host import host_stages
+from grpo.memory.host_stages import host_stages
 from grpo.memory.model_shape import shape_of
 from grpo.memory.stages import GIB, total
-from grpo.rehearsal import rehearse
+from grpo.memory_rehearsal import rehearse
 from grpo.resolve import resolve
 
 REAL = resolve(Config(model="some/model", name="none", max_response_tokens=1024, kl_coef=0.01, device="cpu"))

@@ -17,11 +17,11 @@ from grpo.config import Config
 from grpo.memory.model_shape import shape_of
 from grpo.memory.stages import GIB
 from grpo.memory.widths import Widths
+from grpo.memory_rehearsal import Rehearsed, large_batch, planned_tensors, rehearse, state_to_come, widest
 from grpo.model.batching import micro_batches
 from grpo.model.optimizers import state_bytes
 from grpo.model.policy import Policy
 from grpo.out_of_memory import OutOfMemory
-from grpo.rehearsal import Rehearsed, large_batch, planned_tensors, rehearse, state_to_come, widest
 from grpo.resolve import resolve
 from grpo.train import main
 
@@ -211,7 +211,7 @@ def test_no_room_for_the_optimizers_state(tied_folder, config, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("grpo.rehearsal.state_to_come", full)
+    monkeypatch.setattr("grpo.memory_rehearsal.state_to_come", full)
     with pytest.raises(OutOfMemory, match=r"making room for the optimizer's state.*--optimizer adamw_8bit"):
         rehearse(config, make_policy(tied_folder), None)
 

@@ -3,7 +3,7 @@
 import pytest
 from real_shapes import qwen_config
 
-from grpo.memory.host import host_kv_sequence, host_stages
+from grpo.memory.host_stages import host_kv_sequence, host_stages
 from grpo.memory.model_shape import shape_of
 from grpo.memory.moments import logprobs_moment, update_moment
 from grpo.memory.stages import GIB, Load
