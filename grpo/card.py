@@ -18,7 +18,7 @@ from grpo.engines.choose import choose_engine
 from grpo.errors import UserError
 from grpo.flags import torch_device
 from grpo.memory.adapter import Adapter, known
-from grpo.memory.fit import fits, pick_memory_fraction, pick_micro_batch_tokens, savings
+from grpo.memory.fit import fits, pick_concurrency, pick_memory_fraction, pick_micro_batch_tokens, savings
 from grpo.memory.model_shape import KNOWN, Shape, shape_of
 from grpo.memory.plan_table import notes, plan_table, verdict
 from grpo.memory.stages import CONTEXT, GIB, Load
@@ -29,8 +29,6 @@ from grpo.presets import WITHOUT_PLAN
 
 RANK = 16
 """Of the adapter that is suggested where all weights do not fit."""
-AT_ONCE = 256
-"""Responses that an engine generates at the same time, at most: they fill a small card."""
 
 
 @dataclass(frozen=True)
@@ -119,17 +117,35 @@ def check_bfloat16() -> None:
 
 
 def make_plan(config: Config, shape: Shape, card: float, taken: float = 0.0) -> Plan:
-    """Fill what is unset: the micro-batch by what the passes leave room for, and vLLM's share."""
+    """Fill what is unset: the micro-batch by what the passes leave room for, vLLM's share, and how many responses it
+    generates at once."""
     load = load_of(config, shape, card, taken)
     picked = {}
     if config.micro_batch_tokens is None:
         picked["micro_batch_tokens"] = pick_micro_batch_tokens(load)
         load = replace(load, micro_batch_tokens=picked["micro_batch_tokens"])
-    if config.memory_fraction is None:
-        picked["memory_fraction"] = pick_memory_fraction(load) if load.vllm else WITHOUT_PLAN["memory_fraction"]
-        load = replace(load, memory_fraction=picked["memory_fraction"] if load.vllm else None)
+    if not load.vllm:
+        picked |= {
+            name: value for name, value in WITHOUT_PLAN.items() if getattr(config, name) is None and name not in picked
+        }
+    elif config.concurrency is None:
+        picked["concurrency"] = pick_concurrency(with_share(config, load), asked_at_once(config))
+        load = replace(load, generated_sequences=picked["concurrency"])
+    if load.vllm and config.memory_fraction is None:
+        load = with_share(config, load)
+        picked["memory_fraction"] = load.memory_fraction
     flags = tuple(f"--{name.replace('_', '-')} {value}" for name, value in picked.items())
     return Plan(replace(config, **picked), load, flags)
+
+
+def with_share(config: Config, load: Load) -> Load:
+    """The load with vLLM's share picked, where it is unset."""
+    return load if config.memory_fraction else replace(load, memory_fraction=pick_memory_fraction(load))
+
+
+def asked_at_once(config: Config) -> int:
+    """The most responses that a step or an evaluation asks for."""
+    return max(config.responses_per_step, config.eval_problems * config.eval_responses)
 
 
 def load_of(config: Config, shape: Shape, card: float, taken: float) -> Load:
@@ -145,7 +161,7 @@ def load_of(config: Config, shape: Shape, card: float, taken: float) -> Load:
         micro_batch_tokens=usual["micro_batch_tokens"],
         sequence=config.max_prompt_tokens + config.max_response_tokens,
         update_sequences=config.responses_per_step // config.updates_per_step,
-        generated_sequences=min(AT_ONCE, max(config.responses_per_step, config.eval_problems * config.eval_responses)),
+        generated_sequences=min(usual["concurrency"], asked_at_once(config)),
         recompute=config.gradient_checkpointing,
         memory_fraction=usual["memory_fraction"] if vllm else None,
     )
@@ -187,6 +203,9 @@ def others(config: Config, load: Load) -> dict[str, Load]:
     if load.vllm:
         fraction = pick_memory_fraction(load)
         found[f"--memory-fraction {fraction}"] = replace(load, memory_fraction=fraction)
+    elif load.generated_sequences > 1:
+        fewer = load.generated_sequences // 2
+        found[f"--concurrency {fewer}"] = replace(load, generated_sequences=fewer)
     half = config.max_response_tokens // 2
     sequence = config.max_prompt_tokens + half
     found[f"--max-response-tokens {half} with --micro-batch-tokens {sequence}"] = replace(

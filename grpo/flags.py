@@ -46,6 +46,8 @@ class EngineFlags:
     """Sampler: vllm, hf (transformers), auto (vllm where installed, and says so)."""
     memory_fraction: float | None = None
     """Share of the GPU's memory that vLLM takes while it generates; unset: what its responses need and the card has."""
+    concurrency: int | None = None
+    """Responses generated at a time; unset: 256, or on a card what vLLM's KV cache holds of them at half length."""
     kv_cache_gib: float = 0.5
     """vLLM's KV cache on a CPU, GiB."""
     head_dtype: HeadDtypeName = "float32"

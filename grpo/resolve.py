@@ -35,6 +35,7 @@ RULES = {
         "max_prompt_tokens",
         "max_response_tokens",
         "micro_batch_tokens",
+        "concurrency",
         "plan_for",
         "eval_responses",
         "verifier_workers",

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from grpo.algorithm.ingredients import Advantage, Aggregation, load_advantage, load_aggregation, load_loss_term
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.algorithm.objective import LossTerm
-from grpo.card import AT_ONCE, Plan
+from grpo.card import Plan
 from grpo.config import Config
 from grpo.engines.choose import EngineSettings, choose_engine, make_engine
 from grpo.engines.protocol import Engine
@@ -186,7 +186,7 @@ def engine_settings(
     return EngineSettings(
         max_prompt_tokens=max_prompt_tokens,
         max_response_tokens=max_response_tokens,
-        sequences=min(AT_ONCE, sequences),
+        sequences=min(flags.concurrency, sequences),
         stop=stop,
         memory_fraction=flags.memory_fraction,
         kv_cache_gib=flags.kv_cache_gib,

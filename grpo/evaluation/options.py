@@ -62,6 +62,8 @@ class Options(VerifierFlags, EngineFlags, DecodingFlags, DataFlags, SubjectFlags
 
     memory_fraction: float = 0.85
     """Share of the GPU's memory that vLLM takes: more than in training, where the card is shared."""
+    concurrency: int = 256
+    """Responses generated at a time."""
 
 
 RULES = {
@@ -71,6 +73,7 @@ RULES = {
         "verifier_workers",
         "verifier_time_limit",
         "kv_cache_gib",
+        "concurrency",
         "problems",
         "max_prompt_tokens",
         "max_response_tokens",
