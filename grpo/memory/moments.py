@@ -41,7 +41,7 @@ def update_moment(shape: Shape, widths: Widths, tokens: int, *, recompute: bool)
     moments = [
         # The forward pass is in the last layer, and then in the head, where the last norm's output is still there.
         Moment(kept + forward_bytes(shape, widths, tokens), 0.0, every) if recompute else Moment(kept, 0.0, every),
-        Moment(kept + ends + stream, kept_head + head_forward_bytes(shape, widths, tokens), every),
+        Moment(kept + ends + stream, kept_head + head_forward_bytes(shape, widths, tokens, entropy=True), every),
         # The backward pass is in the head, and then in the last layer.
         Moment(kept + ends, kept_head + head_backward_bytes(shape, widths, tokens), graph),
         Moment(
@@ -59,6 +59,8 @@ def logprobs_moment(shape: Shape, widths: Widths, tokens: int) -> Moment:
     stream = widths.weights * shape.hidden * tokens
     moments = [
         Moment(2 * stream + forward_bytes(shape, widths, tokens), 0.0, every),  # embedding, and the layer's input
-        Moment(2 * stream, head_forward_bytes(shape, widths, tokens), every),  # the output, and what the head takes
+        Moment(
+            2 * stream, head_forward_bytes(shape, widths, tokens, entropy=False), every
+        ),  # the output, and what the head takes
     ]
     return max(moments, key=lambda moment: moment.total)

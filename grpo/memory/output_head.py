@@ -10,8 +10,9 @@ from grpo.memory.model_shape import Shape
 from grpo.memory.widths import Widths
 from grpo.model.logprobs import MAX_CHUNK_ELEMENTS
 
-FORWARD_TABLES = 3
-"""Logits, and two that the entropy makes of them. Measured by torch's profiler, with what its operators take inside."""
+FORWARD_TABLES = 2
+"""Logits, and one on the way to their logarithm; the entropy makes another. Measured by torch's profiler, with what its
+operators take inside."""
 BACKWARD_TABLES = 5
 """The logits, and four on the way to their gradient. Measured likewise."""
 
@@ -31,9 +32,9 @@ def head_kept_bytes(shape: Shape, widths: Widths, response_tokens: int) -> float
     return response_tokens * ((widths.weights if several else widths.compute) * shape.hidden + 16)
 
 
-def head_forward_bytes(shape: Shape, widths: Widths, response_tokens: int) -> float:
-    """The most that a chunk's forward pass holds at once."""
-    return FORWARD_TABLES * _table(shape, response_tokens) + _narrow_weights(shape, widths)
+def head_forward_bytes(shape: Shape, widths: Widths, response_tokens: int, *, entropy: bool) -> float:
+    """The most that a chunk's forward pass holds at once; entropy: whether it is wanted, as in an update."""
+    return (FORWARD_TABLES + entropy) * _table(shape, response_tokens) + _narrow_weights(shape, widths)
 
 
 def head_backward_bytes(shape: Shape, widths: Widths, response_tokens: int) -> float:

@@ -7,8 +7,6 @@ is [chunk, V] instead of [B, T, V], which for a vocabulary of 151,936 is what de
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -27,9 +25,10 @@ def token_logprobs(
     mask: Tensor,
     temperature: float,
     *,
+    with_entropy: bool = True,
     train_entropy: bool = False,
     head_dtype: torch.dtype = torch.float32,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """log p(target | prefix) of the distribution that the sampler draws from, and that distribution's entropy.
 
     The logits are divided by `temperature`, as the engine's are; without this the ratio of policy to sampler is wrong
@@ -40,10 +39,12 @@ def token_logprobs(
         inputs, targets: [B, T] int64, padded on the right.
         mask: [B, T] bool, the positions wanted.
         temperature: > 0.
+        with_entropy: whether the entropy is wanted; it takes a few passes over the logits.
         train_entropy: whether the entropy keeps its graph; without, it costs no memory in the backward pass.
         head_dtype: of the logits where the layers compute in bfloat16 (head.py); all after them is float32.
 
-    Returns: log-probabilities and entropies in nats, both [B, T] float32, 0 outside the mask.
+    Returns: log-probabilities and entropies in nats, both [B, T] float32, 0 outside the mask; None for the entropies
+    where they are not wanted.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, not {temperature}: greedy choice has no log-probability")
@@ -55,34 +56,37 @@ def token_logprobs(
     logits_of = head_function(head, head_dtype)
     wanted, picked = hidden[mask], targets[mask]  # [N, H], [N]
     softcap = getattr(model.config, "final_logit_softcapping", None)  # Gemma squashes its logits
+    measured: set[int] = set()
+
+    def chunk(index: int, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        again = index in measured  # the backward pass asks for the logits' graph, and not for what has none
+        measured.add(index)
+        entropy = with_entropy and (train_entropy or not again)
+        return _head_logprobs(logits_of(hidden), targets, temperature, softcap, entropy, train_entropy)
+
     rows = max(1, MAX_CHUNK_ELEMENTS // head.weight.shape[0])
-    chunks = list(zip(wanted.split(rows), picked.split(rows), strict=True))
-    settings = (temperature, softcap, train_entropy)
+    chunks = list(enumerate(zip(wanted.split(rows), picked.split(rows), strict=True)))
     if len(chunks) > 1 and torch.is_grad_enabled():
-        chunked = [checkpoint(_head_logprobs, logits_of, h, t, *settings, use_reentrant=False) for h, t in chunks]
+        chunked = [checkpoint(chunk, index, *parts, use_reentrant=False) for index, parts in chunks]
     else:
-        chunked = [_head_logprobs(logits_of, h, t, *settings) for h, t in chunks]
+        chunked = [chunk(index, *parts) for index, parts in chunks]
     empty = torch.zeros(mask.shape, dtype=torch.float32, device=inputs.device)
-    logprobs = empty.masked_scatter(mask, torch.cat([logprobs for logprobs, _ in chunked]))
-    entropy = empty.masked_scatter(mask, torch.cat([entropies for _, entropies in chunked]))
-    return logprobs, entropy
+    logprobs, entropies = zip(*chunked, strict=True)
+    whole = empty.masked_scatter(mask, torch.cat(entropies)) if with_entropy else None
+    return empty.masked_scatter(mask, torch.cat(logprobs)), whole
 
 
 def _head_logprobs(
-    logits_of: Callable[[Tensor], Tensor],
-    hidden: Tensor,
-    targets: Tensor,
-    temperature: float,
-    softcap: float | None,
-    train_entropy: bool,
-) -> tuple[Tensor, Tensor]:
-    """[N, H], [N] -> log-probabilities [N], entropies [N]."""
-    logits = logits_of(hidden)
+    logits: Tensor, targets: Tensor, temperature: float, softcap: float | None, entropy: bool, train_entropy: bool
+) -> tuple[Tensor, Tensor | None]:
+    """[N, V], [N] -> log-probabilities [N], and entropies [N] where they are wanted."""
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
-    logits = logits / temperature
+    if temperature != 1:
+        logits = logits / temperature
     normaliser = logits.logsumexp(dim=-1)
     logprobs = logits.gather(-1, targets[:, None]).squeeze(-1) - normaliser
+    if not entropy:
+        return logprobs, None
     with torch.set_grad_enabled(train_entropy and torch.is_grad_enabled()):
-        entropy = normaliser - (torch.exp(logits - normaliser[:, None]) * logits).sum(dim=-1)
-    return logprobs, entropy
+        return logprobs, normaliser - (torch.exp(logits - normaliser[:, None]) * logits).sum(dim=-1)

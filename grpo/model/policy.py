@@ -126,7 +126,7 @@ def _logprobs(of: Policy | Reference, batch: Batch, temperature: float, name: st
     def make(micro_batch: Batch) -> Tensor:
         with autocast(of.device):
             asked = (micro_batch.inputs, micro_batch.targets, micro_batch.mask)
-            return token_logprobs(of.model, *asked, temperature, head_dtype=of.head_dtype)[0].cpu()
+            return token_logprobs(of.model, *asked, temperature, with_entropy=False, head_dtype=of.head_dtype)[0].cpu()
 
     result = torch.zeros(batch.mask.shape)
     for rows, logprobs in of.each_micro_batch(batch, make, name=name):

@@ -21,7 +21,7 @@ def forward(model, tokens, *, autocast, rows=2):
         if autocast:
             stack.enter_context(torch.autocast("cpu", torch.bfloat16))
         stack.enter_context(recomputing(model))
-        return token_logprobs(model, ids[:, :-1], ids[:, 1:], mask, 1.0)[0]
+        return token_logprobs(model, ids[:, :-1], ids[:, 1:], mask, 0.8)[0]
 
 
 def kept(model, tokens, *, autocast):

@@ -47,15 +47,16 @@ def test_the_peak_of_the_backward_pass(monkeypatch, hidden, chunks, precision):
 
     def forward_and_backward():
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
-            logprobs, _ = token_logprobs(model, ids, ids, mask, 1.0)
+            logprobs, _ = token_logprobs(model, ids, ids, mask, 0.8)
         logprobs.sum().backward()
 
     formula = head_kept_bytes(shape, widths, tokens) + head_backward_bytes(shape, widths, tokens)
     assert peak(forward_and_backward) == pytest.approx(formula, rel=0.05)
 
 
+@pytest.mark.parametrize("entropy", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "autocast", "bfloat16"])
-def test_the_peak_of_a_chunk_without_a_gradient(monkeypatch, precision):
+def test_the_peak_of_a_chunk_without_a_gradient(monkeypatch, precision, entropy):
     monkeypatch.setattr("grpo.model.head.product", product_of_cuda)
     shape, widths = (
         shape_of(small_config(vocab_size=VOCABULARY, hidden_size=64, intermediate_size=16)),
@@ -65,9 +66,9 @@ def test_the_peak_of_a_chunk_without_a_gradient(monkeypatch, precision):
 
     def forward():
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
-            token_logprobs(model, ids, ids, ids == 0, 1.0)
+            token_logprobs(model, ids, ids, ids == 0, 0.8, with_entropy=entropy)
 
-    assert peak(forward) == pytest.approx(head_forward_bytes(shape, widths, 24), rel=0.05)
+    assert peak(forward) == pytest.approx(head_forward_bytes(shape, widths, 24, entropy=entropy), rel=0.05)
 
 
 def test_a_chunk_of_the_real_vocabulary_is_128_mib():

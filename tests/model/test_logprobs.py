@@ -32,6 +32,26 @@ def test_equals_the_definition(tied_policy, batch, temperature):
     assert not found[0][~batch[2]].any()
 
 
+def test_without_its_entropy_it_is_the_same_to_the_last_bit(tied_policy, batch):
+    with torch.no_grad():
+        value, none = token_logprobs(tied_policy.model, *batch, 0.7, with_entropy=False)
+        assert none is None and torch.equal(value, token_logprobs(tied_policy.model, *batch, 0.7)[0])
+
+
+@pytest.mark.parametrize("train_entropy", [False, True])
+def test_the_backward_pass_recomputes_the_entropy_only_where_it_is_trained(
+    tied_policy, batch, monkeypatch, train_entropy
+):
+    """Three chunks of two to four of the 9 positions: exp is taken once for each in the forward pass."""
+    monkeypatch.setattr(logprobs, "MAX_CHUNK_ELEMENTS", 320 * 4)
+    taken, exp = [], torch.exp
+    monkeypatch.setattr(logprobs.torch, "exp", lambda logits: taken.append(len(logits)) or exp(logits))
+    value, entropy = token_logprobs(tied_policy.model, *batch, 0.8, train_entropy=train_entropy)
+    assert taken == [4, 4, 1] and entropy.requires_grad == train_entropy
+    (value.sum() + entropy.sum()).backward()
+    assert sorted(taken) == ([1, 1, 4, 4, 4, 4] if train_entropy else [1, 4, 4])
+
+
 def test_chunks_change_neither_value_nor_gradient(tied_policy, batch, monkeypatch):
     model, results = tied_policy.model, []
     for elements in (2**25, 320 * 2):  # one chunk; two rows a chunk
