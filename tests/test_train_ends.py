@@ -170,6 +170,7 @@ def test_three_skipped_updates_in_a_row_end_the_run_and_a_resumed_one_counts_on(
 def test_a_warning_of_stop_on_ends_the_run(tmp_path, capsys):
     (tmp_path / "one.py").write_text("def reward(response): return 1.0\n")
     flags = ["--engine", "hf", "--steps", "60", "--eval-problems", "0", "--reward", "./one.py"]
+    flags += ["--max-response-tokens", "4"]
     assert main([*SMALL, "--name", "run", *flags, "--stop-on", "uniform_groups"]) == 1
     said = capsys.readouterr()
     assert "warning: " in said.out and "error: --stop-on uniform_groups: " in said.err
