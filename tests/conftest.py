@@ -12,6 +12,8 @@ from gpu_processes import (  # isort: skip
     pytest_runtest_protocol,  # noqa: F401
 )
 
+from two_processes import pytest_cmdline_main  # noqa: F401  # isort: skip
+
 hide_the_card()  # before torch is imported
 
 import grpo  # noqa: F401  # isort: skip  (sets OMP_WAIT_POLICY, which must stand before torch is imported)
