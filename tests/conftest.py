@@ -4,17 +4,13 @@ import os
 import signal
 from pathlib import Path
 
-from gpu_processes import (  # isort: skip
-    hide_the_card,
+from gpu_processes import (  # isort: skip  (hides the card, and must stand before torch is imported)
     pytest_collection_modifyitems,  # noqa: F401
     pytest_configure,  # noqa: F401
     pytest_runtest_logreport,  # noqa: F401
     pytest_runtest_protocol,  # noqa: F401
 )
-
 from two_processes import pytest_cmdline_main  # noqa: F401  # isort: skip
-
-hide_the_card()  # before torch is imported
 
 import grpo  # noqa: F401  # isort: skip  (sets OMP_WAIT_POLICY, which must stand before torch is imported)
 import hypothesis
@@ -138,6 +134,16 @@ def vllm_engine(tied_folder, tokenizer):
     return VLLMEngine(
         str(tied_folder), tokenizer, end_ids=[END, OTHER_END], max_tokens=192, max_sequences=64, kv_cache_gib=0.1
     )
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request, monkeypatch) -> str:
+    """A card, and a CPU that computes as a card does: bfloat16 over float32 weights."""
+    from devices import compute_as_a_card
+
+    if request.param == "cpu":
+        compute_as_a_card(monkeypatch)
+    return request.param
 
 
 @pytest.fixture

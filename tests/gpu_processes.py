@@ -28,14 +28,11 @@ SECONDS = 1200
 TAIL = 6000
 """Characters of its output that are shown where a test has no report."""
 
+if PROCESS not in os.environ:
+    os.environ[VISIBLE] = ""  # before torch, which reads it when it first looks for a card, is imported
+
 _reports: dict[str, list] = {}
 """Test -> what a process of this session said of it."""
-
-
-def hide_the_card() -> None:
-    """To be called before torch is imported: it reads the variable when it first looks for a card."""
-    if PROCESS not in os.environ:
-        os.environ[VISIBLE] = ""
 
 
 def driver_is_here() -> bool:
@@ -80,7 +77,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def run_apart(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    """Fill in the reports of these tests; a test in which the process ends has failed, and the rest go on in another."""
+    """Fill in the reports of these tests. One in which the process ends has failed, and the rest go on in another."""
     while items:
         found, end = one_process(config, [item.nodeid for item in items])
         whole = [item for item in items if any(report.when == "teardown" for report in found.get(item.nodeid, []))]

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from grpo.train import main
 
 SMALL = ["--problems-per-step", "4", "--responses-per-problem", "4", "--eval-problems", "8", "--wandb", "off"]
+SMALL += ["--verifier-workers", "1"]  # their start is a good part of so short a run
 HF = ["--engine", "hf", "--algo", "grpo", "--updates-per-step", "2"]
 
 

@@ -11,7 +11,6 @@ CONFTEST = """
 import gpu_processes
 from gpu_processes import *
 from gpu_processes import pytest_runtest_protocol, pytest_runtest_logreport
-gpu_processes.hide_the_card()
 gpu_processes.SECONDS = 8
 gpu_processes.driver_is_here = lambda: DRIVER
 """

@@ -28,7 +28,8 @@ from grpo.algorithm.table import ALGORITHMS
 from grpo.logs.metrics import METRICS
 
 VLLM = pytest.mark.vllm
-SAMPLED_BY_VLLM = ("grpo", "dr_grpo", "dapo")
+EVERY_ROW = [(algo, "hf") for algo in ALGORITHMS]
+EVERY_ROW += [pytest.param(algo, "vllm", marks=VLLM) for algo in ("grpo", "dr_grpo", "dapo")]
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +37,7 @@ def inside_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "algo,engine",
-    [(algo, "hf") for algo in ALGORITHMS] + [pytest.param(a, "vllm", marks=VLLM) for a in SAMPLED_BY_VLLM],
-)
+@pytest.mark.parametrize("algo,engine", EVERY_ROW)
 def test_every_row_runs(tmp_path, capsys, algo, engine):
     folder = run(tmp_path, "--algo", algo, "--engine", engine, "--steps", "2")
     before, *steps = rows(folder)

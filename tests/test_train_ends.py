@@ -13,7 +13,7 @@ from small_runs import HF, SMALL, finite, rows, run, same_end
 from grpo.presets import EMBEDDED_MODEL
 from grpo.train import main
 
-ENDED = [*HF, "--steps", "4", "--save-every", "3", "--eval-every", "2", "--keep", "1"]
+ENDED = [*HF, "--steps", "4", "--save-every", "3", "--eval-every", "2", "--keep", "1", "--verifier-workers", "2"]
 """The run of the tests that end one early, which goes on to be the same as one that was not."""
 
 

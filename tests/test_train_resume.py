@@ -17,6 +17,7 @@ def inside_an_empty_folder(tmp_path, monkeypatch):
 
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, capsys):
     flags = ["--algo", "grpo", "--steps", "4", "--save-every", "2", "--updates-per-step", "2", "--eval-every", "2"]
+    flags += ["--verifier-workers", "2"]
     whole = run(tmp_path, *flags, name="whole")
     # The other run ends after step 3, beyond its last checkpoint, as an interrupted one would.
     part = run(tmp_path, *[*flags[:3], "3", *flags[4:]], name="part")

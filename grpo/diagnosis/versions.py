@@ -76,7 +76,8 @@ def misfits(wanted: Mapping[str, list[str]], versions: Mapping[str, str | None])
 
 
 def card(driver: bool, seen: bool, *, vllm_on_cpu: bool) -> Iterator[Finding]:
-    """driver: an NVIDIA driver is installed, and its cards are not hidden; seen: torch sees a CUDA device; vllm_on_cpu: its build for the CPU."""
+    """driver: an NVIDIA driver is installed, and its cards are not hidden; seen: torch sees a CUDA device; vllm_on_cpu:
+    its build for the CPU."""
     if driver and not seen:
         yield warning(
             CHECK,

@@ -1,6 +1,7 @@
 """Versions: what is installed here fits together; and made-up installations do not."""
 
 import pytest
+import torch
 from made_up import bad, one
 
 from grpo.diagnosis.versions import card, misfits, version_findings
@@ -56,3 +57,12 @@ def test_a_card_that_torch_does_not_see():
     assert not list(card(False, False, vllm_on_cpu=True)) and not list(card(True, True, vllm_on_cpu=False))
     assert "torch sees no CUDA device" in one(card(True, False, vllm_on_cpu=True), "warning").found
     assert "vLLM's build for the CPU" in one(card(True, True, vllm_on_cpu=True), "warning").found
+
+
+def test_a_card_that_is_hidden_on_purpose_is_no_finding(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not bad(version_findings())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert "torch sees no CUDA device" in one(version_findings(), "warning").found

