@@ -10,6 +10,7 @@ from gpu_processes import (  # isort: skip  (hides the card, and must stand befo
     pytest_runtest_logreport,  # noqa: F401
     pytest_runtest_protocol,  # noqa: F401
 )
+from two_processes import pytest_cmdline_main  # noqa: F401  # isort: skip
 
 import grpo  # noqa: F401  # isort: skip  (sets OMP_WAIT_POLICY, which must stand before torch is imported)
 import hypothesis

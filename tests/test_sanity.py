@@ -140,7 +140,7 @@ def leak(rewards, by_verifier):
     true = by_verifier["math_answer"]
     return true - true.mean(dim=1, keepdim=True)
 """
-LEARNS = "--steps 16 --learning-rate 3e-4 --eval-problems 512"
+LEARNS = "--steps 24 --learning-rate 3e-4 --eval-problems 256"
 SHORT = "--steps 8 --learning-rate 3e-4 --eval-problems 256"
 TWO = "--steps 2 --eval-problems 64"
 
@@ -156,13 +156,15 @@ def sanity(folder, arms, flags, **environment):
 @pytest.mark.parametrize(
     ("arms", "flags", "failed"),
     [
-        ("control random constant flipped", LEARNS, []),
+        ("control random", LEARNS, []),
+        ("flipped", SHORT, []),
+        ("constant", TWO, []),
         ("flipped", f"{SHORT} --advantage ./broken.py:flipped", ["flipped"]),
         ("control", f"{TWO} --advantage ./broken.py:deaf", ["control"]),
         ("constant", f"{TWO} --advantage ./broken.py:no_baseline", ["constant"]),
         ("random", f"{LEARNS} --advantage ./broken.py:leak", ["random"]),
     ],
-    ids=["healthy", "flipped", "deaf", "no-baseline", "leak"],
+    ids=["healthy", "healthy-flipped", "healthy-constant", "flipped", "deaf", "no-baseline", "leak"],
 )
 def test_the_update_is_healthy_or_the_arms_that_show_it_fail(tmp_path, arms, flags, failed):
     done = sanity(tmp_path, arms, f"--engine hf {flags}")

@@ -12,7 +12,7 @@ from grpo.records import Group, Problem, Rollout
 from grpo.verifiers.verify import Verifiers
 
 HOSTILE = str(Path(__file__).parent / "hostile_verifiers.py")
-LIMIT = 0.5
+LIMIT = 1.0
 nan = math.nan
 
 
