@@ -1,4 +1,4 @@
-"""A LoRA policy keeps the contract of the policy: its gradient is the formula's, and depends on nothing but the batch."""
+"""A LoRA policy keeps the policy's contract: its gradient is the formula's, and depends on nothing but the batch."""
 
 import copy
 import itertools
