@@ -1,20 +1,26 @@
 """--plan, the plan that every run on a card begins with, and the refusal of a run that cannot fit."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_model
+from conftest import ROOT, make_model
 
 from grpo.card import card_of, others, settled, widths_of
 from grpo.config import Config
 from grpo.errors import UserError
+from grpo.memory.adapter import Adapter
 from grpo.memory.stages import GIB, total
 from grpo.memory.stages import stages as stages_of
+from grpo.memory.widths import Widths
 from grpo.presets import EMBEDDED_MODEL
 from grpo.resolve import parse, resolve
 from grpo.train import main
+
+sys.path.append(str(ROOT / "tests" / "memory"))
+from real_shapes import qwen_config
 
 SMALL = ("--max-prompt-tokens", "100", "--max-response-tokens", "400", "--data", "arithmetic")
 
@@ -152,6 +158,28 @@ def test_the_optimizer_counts_and_smaller_ones_are_named(large, optimizer, bytes
     named = {name.split()[1] for name in others(plan.config, plan.load) if name.startswith("--optimizer")}
     assert named == {"adamw": {"adamw_8bit", "adamw_offload"}, "adamw_8bit": {"adamw_offload"}}.get(optimizer, set())
     assert plan.fits == (optimizer != "adamw")
+
+
+def test_lora_is_planned_and_suggested(large, capsys):
+    """Beside a base in bfloat16, which is the reference too, only the adapter has gradients and a state."""
+    assert main(["--model", large, "--plan-for", "23.5", "--algo", "grpo"]) == 1
+    assert "--lora-rank 16 saves" in capsys.readouterr().out
+    assert main(["--model", large, "--plan-for", "15.5", "--algo", "grpo", "--lora-rank", "16"]) == 0
+    _, plan = settled(parse(["--model", large, "--plan-for", "15.5", "--lora-rank", "16", "--lora-targets", "q_proj"]))
+    assert plan.load.widths == Widths(weights=2, gradient=4, optimizer=8, adapter=Adapter(16, 4, ("q_proj",)))
+    assert not any("--lora-rank" in name for name in others(plan.config, plan.load))
+    _, whole = settled(parse(["--model", large, "--plan-for", "79", "--kl-coef", "0.1"]))
+    (suggested,) = [load for name, load in others(whole.config, whole.load).items() if name == "--lora-rank 16"]
+    _, changed = settled(parse(["--model", large, "--plan-for", "79", "--kl-coef", "0.1", "--lora-rank", "16"]))
+    assert suggested.widths == changed.load.widths
+
+
+def test_seven_billion_parameters_fit_48_gb_three_24_and_one_and_a_half_16(tmp_path, capsys):
+    for name, card in (("Qwen2.5-7B", "44.5"), ("Qwen2.5-3B", "23.5"), ("Qwen2.5-1.5B", "15.5")):
+        qwen_config(name).save_pretrained(tmp_path / name)
+        flags = ["--model", str(tmp_path / name), "--plan-for", card]
+        assert (main(flags), main([*flags, "--lora-rank", "16"])) == (1, 0), name
+        assert "It fits" in capsys.readouterr().out
 
 
 def test_a_reference_counts_where_there_is_one(large):

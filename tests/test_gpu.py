@@ -12,12 +12,15 @@ from devices import compute_as_a_card, peak, policy_on, same
 from updates import PAD, gradient, uneven_groups, whole_batch
 
 from grpo.algorithm.table import ALGORITHMS
+from grpo.config import Config
 from grpo.engines.hf_engine import HFEngine
 from grpo.engines.sync import TOLERANCE, SyncProbe
 from grpo.model.batching import collate
 from grpo.model.learner import Learner
 from grpo.model.optimizers import OptimizerSettings, state_bytes
 from grpo.model.recompute import recompute_layers
+from grpo.resolve import resolve
+from grpo.setup import make_policy as make_a_policy
 from grpo.train import main
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
@@ -186,3 +189,20 @@ def test_tiny_updates_of_bfloat16_weights_arrive_on_average_and_again_with_the_s
     one, two = updated_once(), updated_once()
     assert torch.equal(one, two)
     assert (1.5 - one.double()).mean().item() == pytest.approx(1e-4, rel=0.1)
+
+
+@pytest.mark.gpu
+def test_lora_on_cuda_takes_two_bytes_a_frozen_parameter_and_learns(tmp_path, monkeypatch):
+    """The command with an adapter, its checkpoint resumed, and the reference, which is the same model."""
+    monkeypatch.chdir(tmp_path)
+    flags = ["--algo", "grpo", "--lora-rank", "8", "--engine", "hf", "--device", "cuda", "--wandb", "off"]
+    flags += ["--eval-problems", "0", "--save-every", "2", "--name", "run", "--steps"]
+    assert main([*flags, "2"]) == 0
+    assert main(["--name", "run", "--resume", "--steps", "4"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "runs" / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4] and abs(rows[0]["policy/kl"]) < 1e-3
+    assert all(row["policy/sync_gap"] < TOLERANCE[torch.bfloat16] and row["policy/grad_norm"] > 0 for row in rows)
+    config = resolve(Config(lora_rank=8, device="cuda"))
+    policy = make_a_policy(config.model, config)
+    dtypes = {(p.requires_grad, p.dtype) for p in policy.model.parameters()}
+    assert dtypes == {(False, torch.bfloat16), (True, torch.float32)}

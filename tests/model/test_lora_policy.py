@@ -1,4 +1,4 @@
-"""A LoRA policy keeps the contract of the policy: its gradient is the formula's, whatever else is in the batch."""
+"""A LoRA policy keeps the policy's contract: its gradient is the formula's, and depends on nothing but the batch."""
 
 import copy
 import itertools
@@ -245,6 +245,22 @@ def test_transformers_generates_with_the_adapter(tied_folder, tokenizer, problem
         return list(itertools.chain(*(rollout.tokens for group in groups for rollout in group.rollouts)))
 
     assert tokens(policy) == tokens(full) != tokens(plain)
+
+
+def test_merged_in_bfloat16_it_is_as_near_as_bfloat16_is(tied_folder, groups):
+    """What a bfloat16 engine computes from the rounded sums, against the trainer's base and adapter apart."""
+    exact, batch = lora_policy(tied_folder, noise=0.03), collate(groups, PAD)
+    model = Qwen2ForCausalLM.from_pretrained(tied_folder, dtype=torch.bfloat16)
+    add_adapter(model, ADAPTER, base="some/model", dtype=torch.float32, seed=0)
+    for name, parameter in adapter_parameters(model).items():
+        parameter.data = exact.kept()[name].detach().clone()
+    apart = LoraPolicy(model, temperature=1.0, micro_batch_tokens=4096)
+    merged = make_policy(tied_folder, dtype=torch.bfloat16)
+    merged.model.load_state_dict(dict(apart.weights()))
+    with torch.autocast("cpu", torch.bfloat16):
+        trainer, engine, base = (p.logprobs(batch) for p in (apart, merged, WithoutAdapter(apart)))
+    rounding, gap, adapter = ((one - trainer)[batch.mask].abs().mean() for one in (exact.logprobs(batch), engine, base))
+    assert gap < 2 * rounding and adapter > 5 * gap
 
 
 def test_on_a_card_the_base_in_bfloat16_and_a_float32_adapter_are_near_the_float32_gradient(tied_folder, groups):
