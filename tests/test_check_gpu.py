@@ -12,8 +12,9 @@ from conftest import ROOT
 sys.path.append(str(ROOT / "scripts"))
 import check_gpu
 import gpu_parts
+from gpu_bench import Bench, Part
 from gpu_machine import machine
-from gpu_parts import Bench, Part, shape_for
+from gpu_parts import shape_for
 from gpu_report import cases, failures, metrics_table, outcomes_table, report
 from memory_rows import GIB
 from timed_command import run
@@ -65,6 +66,18 @@ def test_a_torch_that_cannot_be_imported_is_shown(bench):
     bench.python = python(bench, "raise OSError('libcudart.so.13: no such file')")
     part = gpu_parts.what_is_here(bench)
     assert not part.well and "exit status 1" in part.text and "libcudart.so.13" in part.text
+
+
+@pytest.mark.parametrize(
+    "junit,well", [("<testcase name='a'/>", True), ("<testcase name='a'><skipped/></testcase>", False)]
+)
+def test_tests_that_are_all_left_out_show_nothing(bench, junit, well):
+    (bench.folder / "tests.xml").write_text(f"<testsuite>{junit}</testsuite>")
+    bench.python = python(bench, "print('1 test')")
+    assert gpu_parts.tests(bench).well == well
+    (bench.folder / "tests.xml").unlink()
+    bench.python = python(bench, "raise ImportError('no pytest')")
+    assert "no pytest" in gpu_parts.tests(bench).text
 
 
 def test_a_run_that_ends_well_with_bad_words_has_failed(bench):
