@@ -27,7 +27,7 @@ def what_is_here(bench: Bench) -> Part:
     done = bench.python("machine", 120, script("gpu_machine.py"))
     if done.status != 0:
         return failed(done, "torch cannot be asked")
-    found = json.loads(done.output.splitlines()[-1])
+    (found,) = objects(done.output, '{"Python"')
     size = int(found.pop("bytes", 0))
     rows = "\n".join(f"| {name} | {value} |" for name, value in found.items())
     text = f"| | |\n|---|---|\n{rows}"
@@ -106,9 +106,9 @@ def memory(bench: Bench) -> Part:
     if not bench.model.exists():
         return Part(False, "There is no model: see the part before.")
     done = bench.python("memory", 240, script("measure_memory.py"), "--json", *run_flags(bench))
-    if done.status != 0:
-        return failed(done, "measuring")
-    rows = [Row(**row) for row in json.loads(last_json(done.output))]
+    rows = [Row(**row) for row in objects(done.output, '{"what"')]
+    if done.status != 0 or not rows:
+        return Part(False, f"{table(rows)}\n\n{failed(done, 'measuring').text}")
     beyond = [r.what for r in rows if "estimated" not in r.what and r.ratio > 1 + TOLERATED]
     text = table(rows)
     if beyond:
@@ -116,9 +116,9 @@ def memory(bench: Bench) -> Part:
     return Part(not beyond, text)
 
 
-def last_json(output: str) -> str:
-    """The last line that is a list: libraries may write behind it."""
-    return [line for line in output.splitlines() if line.startswith("[{")][-1]
+def objects(output: str, beginning: str) -> list[dict]:
+    """The lines of a log that are such JSON objects: libraries write between them."""
+    return [json.loads(line) for line in output.splitlines() if line.startswith(beginning)]
 
 
 def benchmark(bench: Bench) -> Part:
