@@ -17,16 +17,18 @@ from grpo.config import Config
 from grpo.engines.choose import choose_engine
 from grpo.errors import UserError
 from grpo.flags import torch_device
-from grpo.memory.fit import fits, pick_memory_fraction, pick_micro_batch_tokens, savings
+from grpo.memory.adapter import Adapter, known
+from grpo.memory.fit import fits, pick_concurrency, pick_memory_fraction, pick_micro_batch_tokens, savings
 from grpo.memory.model_shape import KNOWN, Shape, shape_of
 from grpo.memory.plan_table import notes, plan_table, verdict
 from grpo.memory.stages import CONTEXT, GIB, Load
 from grpo.memory.widths import STATE, Widths
+from grpo.model.lora import check_targets
 from grpo.model.pretrained import load_config
 from grpo.presets import WITHOUT_PLAN
 
-AT_ONCE = 256
-"""Responses that an engine generates at the same time, at most: they fill a small card."""
+RANK = 16
+"""Of the adapter that is suggested where all weights do not fit."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,12 @@ class Plan:
 
 def settled(config: Config) -> tuple[Config, Plan | None]:
     """The config with its gaps filled, and its plan where it has a card. A model of an unknown kind has
-    none, and gets what is usual. Raises: UserError for the plan of a card that is not there.
+    none, and gets what is usual. Raises: UserError for the plan of a card that is not there, and for --lora-targets
+    that are not in the model.
     """
+    if config.lora is not None:
+        base = load_config(config.model, trust_remote_code=config.trust_remote_code)
+        check_targets(base, config.lora, trust_remote_code=config.trust_remote_code)
     card = card_of(config)
     if card is None:
         return config, None
@@ -84,11 +90,12 @@ def source_of(config: Config) -> str:
 def card_of(config: Config) -> tuple[float, float] | None:
     """Bytes of the card that is planned for, and how many of them others have taken; None for a run on a CPU.
 
-    Raises: UserError for --plan without a card.
+    Raises: UserError for --plan without a card, and for a card without bfloat16.
     """
     if config.plan_for is not None:
         return config.plan_for * GIB, 0.0
     if torch_device(config) == "cuda":
+        check_bfloat16()
         free, total = torch.cuda.mem_get_info()
         return total, max(0.0, total - free - CONTEXT)  # asking has already made a context of our own
     if config.plan:
@@ -98,18 +105,47 @@ def card_of(config: Config) -> tuple[float, float] | None:
     return None
 
 
+def check_bfloat16() -> None:
+    """Both the policy's forward pass and vLLM are in bfloat16 on a card. Raises: UserError for one that has none."""
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        major, minor = torch.cuda.get_device_capability()
+        raise UserError(
+            f"The card {torch.cuda.get_device_name()} has compute capability {major}.{minor}, and no arithmetic in "
+            "bfloat16, in which the model is trained and sampled on a card: that takes 8.0 or more (A100, L4, L40S, "
+            "RTX 30 and newer). Use such a card, or --device cpu with --engine hf for a small model."
+        )
+
+
 def make_plan(config: Config, shape: Shape, card: float, taken: float = 0.0) -> Plan:
-    """Fill what is unset: the micro-batch by what the passes leave room for, and vLLM's share."""
+    """Fill what is unset: the micro-batch by what the passes leave room for, vLLM's share, and how many responses it
+    generates at once."""
     load = load_of(config, shape, card, taken)
     picked = {}
     if config.micro_batch_tokens is None:
         picked["micro_batch_tokens"] = pick_micro_batch_tokens(load)
         load = replace(load, micro_batch_tokens=picked["micro_batch_tokens"])
-    if config.memory_fraction is None:
-        picked["memory_fraction"] = pick_memory_fraction(load) if load.vllm else WITHOUT_PLAN["memory_fraction"]
-        load = replace(load, memory_fraction=picked["memory_fraction"] if load.vllm else None)
+    if not load.vllm:
+        picked |= {
+            name: value for name, value in WITHOUT_PLAN.items() if getattr(config, name) is None and name not in picked
+        }
+    elif config.concurrency is None:
+        picked["concurrency"] = pick_concurrency(with_share(config, load), asked_at_once(config))
+        load = replace(load, generated_sequences=picked["concurrency"])
+    if load.vllm and config.memory_fraction is None:
+        load = with_share(config, load)
+        picked["memory_fraction"] = load.memory_fraction
     flags = tuple(f"--{name.replace('_', '-')} {value}" for name, value in picked.items())
     return Plan(replace(config, **picked), load, flags)
+
+
+def with_share(config: Config, load: Load) -> Load:
+    """The load with vLLM's share picked, where it is unset."""
+    return load if config.memory_fraction else replace(load, memory_fraction=pick_memory_fraction(load))
+
+
+def asked_at_once(config: Config) -> int:
+    """The most responses that a step or an evaluation asks for."""
+    return max(config.responses_per_step, config.eval_problems * config.eval_responses)
 
 
 def load_of(config: Config, shape: Shape, card: float, taken: float) -> Load:
@@ -125,15 +161,19 @@ def load_of(config: Config, shape: Shape, card: float, taken: float) -> Load:
         micro_batch_tokens=usual["micro_batch_tokens"],
         sequence=config.max_prompt_tokens + config.max_response_tokens,
         update_sequences=config.responses_per_step // config.updates_per_step,
-        generated_sequences=min(AT_ONCE, max(config.responses_per_step, config.eval_problems * config.eval_responses)),
+        generated_sequences=min(usual["concurrency"], asked_at_once(config)),
         recompute=config.gradient_checkpointing,
         memory_fraction=usual["memory_fraction"] if vllm else None,
     )
 
 
 def widths_of(config: Config) -> Widths:
-    """Bytes a parameter on a card, as the flags have it; the reference is in bfloat16 there."""
+    """Bytes a parameter on a card, as the flags have it; the reference is in bfloat16 there, and so is what LoRA leaves
+    as it is, which is the reference too."""
     weights = 2 if config.precision == "bfloat16" else 4
+    if config.lora is not None:
+        adapter = Adapter(config.lora.rank, weights, known(config.lora.targets))
+        return Widths(weights=2, gradient=weights, optimizer=STATE[config.optimizer], adapter=adapter)
     reference = 2 if config.needs_reference and config.reference_device == "same" else 0
     return Widths(weights=weights, gradient=weights, optimizer=STATE[config.optimizer], reference=reference)
 
@@ -148,18 +188,24 @@ def others(config: Config, load: Load) -> dict[str, Load]:
     for name, width in STATE.items():
         if width < load.widths.optimizer:
             found[f"--optimizer {name}"] = replace(load, widths=replace(load.widths, optimizer=width))
+    if config.lora is None:
+        adapted = widths_of(replace(config, lora_rank=RANK))
+        found[f"--lora-rank {RANK}"] = replace(load, widths=adapted)
     if load.widths.weights > 2:
         narrow = replace(load.widths, weights=2, gradient=2)
         found["--precision bfloat16"] = replace(load, widths=narrow)
     if load.widths.reference:
         without = replace(load.widths, reference=0)
         found["--reference-device cpu"] = replace(load, widths=without)
-    if config.needs_reference:
+    if config.needs_reference and config.lora is None:
         without = replace(load.widths, reference=0)
         found["no reference (--kl-coef 0 --log-kl False)"] = replace(load, widths=without)
     if load.vllm:
         fraction = pick_memory_fraction(load)
         found[f"--memory-fraction {fraction}"] = replace(load, memory_fraction=fraction)
+    elif load.generated_sequences > 1:
+        fewer = load.generated_sequences // 2
+        found[f"--concurrency {fewer}"] = replace(load, generated_sequences=fewer)
     half = config.max_response_tokens // 2
     sequence = config.max_prompt_tokens + half
     found[f"--max-response-tokens {half} with --micro-batch-tokens {sequence}"] = replace(

@@ -18,6 +18,7 @@ from grpo.algorithm.table import ALGORITHMS, TRUNCATED, UNIFORM_GROUPS, Algorith
 from grpo.flags import DataFlags, EngineFlags, VerifierFlags
 from grpo.logs.guards import STOPS
 from grpo.logs.wandb_run import WANDB_MODES
+from grpo.model.lora import LoraSettings
 from grpo.model.optimizers import OPTIMIZERS, OptimizerSettings
 from grpo.model.pretrained import PRECISIONS
 from grpo.presets import EMBEDDED_MODEL
@@ -159,8 +160,14 @@ class UpdateFlags:
     """AdamW's state, bytes a parameter: adamw 8, adamw_8bit 2 (needs torchao), adamw_offload 8 in the host's memory."""
     precision: PrecisionName = "mixed"
     """Weights and gradients, bytes a parameter: mixed 8, float32; bfloat16 4, where chance rounds the weights."""
+    lora_rank: int | None = None
+    """Train a LoRA adapter of this rank beside frozen weights, such as 16; unset: all weights are trained."""
+    lora_alpha: float | None = None
+    """The adapter's change is weighted by this divided by the rank; unset: twice the rank, as TRL has it."""
+    lora_targets: tuple[str, ...] | None = None
+    """Linear layers that get an adapter, as in q_proj v_proj; unset: all but the head, peft's all-linear."""
     learning_rate: float | None = None
-    """AdamW's learning rate; unset: 2e-4 (embedded) or 1e-6."""
+    """AdamW's learning rate; unset: 2e-4 (embedded) or 1e-6, and ten times that with --lora-rank."""
     warmup_updates: int = 0
     """Updates over which the learning rate rises linearly; constant after that."""
     adam_beta1: float = 0.9
@@ -267,6 +274,12 @@ class Config(  # --help lists the last group first
         return self.updates_per_step * self.epochs_per_step > 1
 
     @property
+    def needs_old_logprobs(self) -> bool:
+        """Whether the policy that sampled scores its responses first; else the ratio's denominator is the value
+        itself."""
+        return self.off_policy or self.kl_in == "reward"
+
+    @property
     def needs_reference(self) -> bool:
         return bool(self.kl_coef or self.kl_target or self.log_kl)
 
@@ -292,6 +305,11 @@ class Config(  # --help lists the last group first
             warmup_updates=self.warmup_updates,
             seed=self.seed,
         )
+
+    @property
+    def lora(self) -> LoraSettings | None:
+        """The adapter that is trained; None where all weights are."""
+        return None if self.lora_rank is None else LoraSettings(self.lora_rank, self.lora_alpha, self.lora_targets)
 
     def to_json(self) -> dict[str, Any]:
         """The resolved values, as config.json and wandb hold them."""

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-import torch
 import transformers
 import tyro
 from rich.console import Console
@@ -23,9 +22,9 @@ from grpo.card import settled
 from grpo.config import Config
 from grpo.diagnosis.cost import cost_findings
 from grpo.diagnosis.ends import template_marker
-from grpo.diagnosis.findings import Finding, exit_status, fault, guarded, not_checked, show
+from grpo.diagnosis.findings import Finding, exit_status, fault, guarded, not_checked, ok, show
 from grpo.diagnosis.golds import gold_findings
-from grpo.diagnosis.memory import Place, activation_bytes, memory_findings, place_of
+from grpo.diagnosis.memory import Place, place_of
 from grpo.diagnosis.rehearsal import gradient_findings, rehearse
 from grpo.diagnosis.sampling import MANY_TRUNCATED, gap_findings, response_findings, reward_findings
 from grpo.diagnosis.subject import Subject, examine_subject
@@ -34,11 +33,14 @@ from grpo.diagnosis.weight_sync import sync_findings
 from grpo.engines.choose import make_engine
 from grpo.errors import UserError
 from grpo.flags import torch_device
+from grpo.memory_rehearsal import asleep_bytes
+from grpo.memory_rehearsal import rehearse as rehearse_largest
 from grpo.model.checkpoint import checkpoints
+from grpo.out_of_memory import OutOfMemory, out_of_memory
 from grpo.outcomes import truncated
 from grpo.resolve import resolve
 from grpo.resume import resumed
-from grpo.setup import engine_settings, make_policy, make_probe, make_reference, make_verifiers
+from grpo.setup import engine_settings, make_policy, make_probe, make_reference, make_verifiers, whole
 from grpo.verifiers.verify import Verifiers
 
 AT_WORK = "sync, sampled responses, gradient and cost"
@@ -49,7 +51,7 @@ def examine(config: Config, place: Place) -> Iterator[Finding]:
     """Every finding as it is made, cheapest first; what is wrong with one part hides no other. `place`: for memory."""
     saved = list(checkpoints(config.run_folder).values()) if config.resume else []
     checkpoint = saved[-1] if saved else None
-    source = str(checkpoint or config.model)
+    source = whole(str(checkpoint or config.model), config)
     yield from version_findings()
     subject = yield from examine_subject(config, source, place)
     because = f"because of the fault above in: {', '.join(subject.lacking())}"
@@ -72,8 +74,6 @@ def examine_model(
 ) -> Iterator[Finding]:
     """What only the loaded model and the real engine show. Raises: UserError."""
     tokenizer = subject.tokenizer
-    policy = make_policy(str(checkpoint or config.model), config)
-    reference = make_reference(policy, config, checkpoint)
     settings = engine_settings(
         config,
         stop=config.stop,
@@ -82,24 +82,30 @@ def examine_model(
         sequences=max(config.responses_per_step, len(subject.held_out) * config.eval_responses),
     )
     try:
-        engine = make_engine(subject.engine, config.model, tokenizer, settings, policy)
-        probe = make_probe(config, policy, engine, tokenizer)
-        yield from sync_findings(engine, policy, probe)
-        rehearsal = rehearse(
-            config,
-            subject.problems,
-            engine=engine,
-            policy=policy,
-            reference=reference,
-            verifiers=verifiers,
-            probe=probe,
-            pad_id=tokenizer.pad_token_id,
-        )
-    except torch.OutOfMemoryError as error:
-        yield fault("memory", str(error), "Lower --micro-batch-tokens or --memory-fraction, or use a smaller --model.")
-        return
+        with out_of_memory("the rehearsal", "a lower --micro-batch-tokens or --memory-fraction, or a smaller --model"):
+            policy = make_policy(str(checkpoint or config.model), config)
+            reference = make_reference(policy, config, checkpoint)
+            if place.cuda:
+                asleep = asleep_bytes(subject.engine)
+                yield ok("memory", rehearse_largest(config, policy, reference, asleep=asleep).line(place.plan))
+            engine = make_engine(subject.engine, config.model, tokenizer, settings, policy)
+            probe = make_probe(config, policy, engine, tokenizer)
+            yield from sync_findings(engine, policy, probe)
+            rehearsal = rehearse(
+                config,
+                subject.problems,
+                engine=engine,
+                policy=policy,
+                reference=reference,
+                verifiers=verifiers,
+                probe=probe,
+                pad_id=tokenizer.pad_token_id,
+            )
     except UserError:
         raise
+    except OutOfMemory as error:
+        yield fault("memory", str(error))
+        return
     except Exception as error:  # an engine, a model's own code or a user's ingredient may raise anything
         traceback.print_exception(error)
         advice = "The run would end like this too. The error output has the traceback; --engine hf may do without."
@@ -114,7 +120,6 @@ def examine_model(
     unfinished = cut and truncated(groups).float().mean().item() > MANY_TRUNCATED
     yield from reward_findings(rewards, total, unfinished=unfinished)
     yield from gradient_findings(rehearsal.grad_norm, uniform=not rehearsal.scored.informative.any())
-    yield from memory_findings(config, subject.shape, place, subject.engine, activation_bytes(policy))
     held_out = len(subject.held_out)
     yield from cost_findings(config, rehearsal.seconds, rehearsal.responses, held_out, rehearsal.max_tokens)
 
@@ -136,9 +141,9 @@ def main(arguments: list[str] | None = None) -> int:
     flags = tyro.cli(Config, args=arguments, description=__doc__, prog="python -m grpo.doctor")
     try:
         config = resolve(resumed(arguments, flags), given=()) if flags.resume else resolve(unnamed(flags))
-        config, _ = settled(config)
+        config, plan = settled(config)
         console = Console(width=None if sys.stdout.isatty() else 120)
-        return exit_status(show(examine(config, place_of(torch_device(config))), console))
+        return exit_status(show(examine(config, place_of(torch_device(config), plan)), console))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -15,11 +15,13 @@ import torch
 
 from grpo.engines.choose import ENGINES
 from grpo.errors import UserError
+from grpo.model.head import HEAD_DTYPES
 
 DEVICES = ("auto", "cpu", "cuda")
 
 EngineName = Literal[ENGINES]
 DeviceName = Literal[DEVICES]
+HeadDtypeName = Literal[tuple(HEAD_DTYPES)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +46,12 @@ class EngineFlags:
     """Sampler: vllm, hf (transformers), auto (vllm where installed, and says so)."""
     memory_fraction: float | None = None
     """Share of the GPU's memory that vLLM takes while it generates; unset: what its responses need and the card has."""
+    concurrency: int | None = None
+    """Responses generated at a time; unset: 256, or on a card what vLLM's KV cache holds of them at half length."""
     kv_cache_gib: float = 0.5
     """vLLM's KV cache on a CPU, GiB."""
+    head_dtype: HeadDtypeName = "float32"
+    """Precision of the output head on CUDA, in vLLM and in the trainer: float32, or bfloat16, faster and coarser."""
     device: DeviceName = "auto"
     """Where torch computes (vLLM chooses its own device): auto, cpu, cuda."""
     trust_remote_code: bool = False
@@ -109,6 +115,7 @@ RULES = {
     "must be more than 0": lambda value: value > 0,
     "must not be negative": lambda value: value >= 0,
     "is a share: more than 0, at most 1": lambda value: 0 < value <= 1,
+    "must not be more than 2": lambda value: value <= 2,
     "must be at least 0 and less than 1": lambda value: 0 <= value < 1,
 }
 
@@ -116,6 +123,15 @@ RULES = {
 def torch_device(flags: EngineFlags) -> str:
     """`--device` as torch takes it: auto is cuda where there is one."""
     return "cuda" if flags.device == "cuda" or (flags.device == "auto" and torch.cuda.is_available()) else "cpu"
+
+
+def check_head(flags: EngineFlags) -> None:
+    """Raises: UserError for a bfloat16 head on a CPU."""
+    if flags.head_dtype != "float32" and torch_device(flags) == "cpu":
+        raise UserError(
+            f"--head-dtype {flags.head_dtype} saves time on a card, and this run computes on the CPU, in float32. "
+            "Leave it out."
+        )
 
 
 def check_device(device: str) -> None:

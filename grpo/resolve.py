@@ -17,8 +17,8 @@ from grpo.algorithm.table import ALGORITHMS, FORMER_NAMES
 from grpo.cells import check_cells
 from grpo.config import Config
 from grpo.errors import UserError
-from grpo.flags import check_choices, check_device, require, torch_device
-from grpo.presets import EMBEDDED_MODEL, PRESETS, WITHOUT_PLAN
+from grpo.flags import check_choices, check_device, check_head, require, torch_device
+from grpo.presets import EMBEDDED_MODEL, LORA_RATE, PRESETS, WITHOUT_PLAN
 from grpo.problems.rows import data_rewards
 from grpo.resume import resumed
 
@@ -35,11 +35,14 @@ RULES = {
         "max_prompt_tokens",
         "max_response_tokens",
         "micro_batch_tokens",
+        "concurrency",
         "plan_for",
         "eval_responses",
         "verifier_workers",
         "temperature",
         "learning_rate",
+        "lora_rank",
+        "lora_alpha",
         "max_grad_norm",
         "loss_constant",
         "ratio_cap",
@@ -68,6 +71,7 @@ RULES = {
         "sync_tolerance",
     ),
     "is a share: more than 0, at most 1": ("memory_fraction", "verifier_max_failures"),
+    "must not be more than 2": ("temperature", "eval_temperature"),  # which vLLM refuses
     "must be at least 0 and less than 1": ("adam_beta1", "adam_beta2"),
 }
 """Rule -> the flags that keep it."""
@@ -97,6 +101,13 @@ def resolve(config: Config, given: Collection[str] | None = None) -> Config:
     config = replace(config, advantage=FORMER_NAMES.get(config.advantage, config.advantage))
     if not config.planned and torch_device(config) == "cpu":  # on a card the plan of its memory picks them
         config = replace(config, **{k: v for k, v in WITHOUT_PLAN.items() if getattr(config, k) is None})
+    if config.lora_rank is not None:
+        unset_rate = "learning_rate" in unset
+        config = replace(
+            config,
+            lora_alpha=2.0 * config.lora_rank if config.lora_alpha is None else config.lora_alpha,
+            learning_rate=LORA_RATE * config.learning_rate if unset_rate else config.learning_rate,
+        )
     if config.reward is None:
         config = replace(config, reward=data_rewards(config.data))
     if config.loss_constant is None:
@@ -114,7 +125,10 @@ def check(config: Config, given: Collection[str]) -> None:
     for rule, names in RULES.items():
         require(config, names, rule)
     check_device(config.device)
+    if not config.planned:
+        check_head(config)
     check_step(config)
+    check_lora(config)
     check_algorithm(config)
     check_cells(config.row, given)
     check_folder(config)
@@ -134,6 +148,21 @@ def check_step(config: Config) -> None:
         raise UserError(
             f"--eval-responses {config.eval_responses} with --eval-temperature 0: greedy responses to a problem are "
             "all the same. Use 1 of them, or a temperature above 0."
+        )
+
+
+def check_lora(config: Config) -> None:
+    """The flags of an adapter are there for one. Raises: UserError."""
+    others = {"--lora-alpha": config.lora_alpha, "--lora-targets": config.lora_targets}
+    if config.lora_rank is None and (given := [name for name, value in others.items() if value is not None]):
+        raise UserError(
+            f"{' and '.join(given)} without --lora-rank: all weights would be trained, and there is no adapter. Give a "
+            "rank, such as --lora-rank 16, or leave it out."
+        )
+    if config.lora_rank is not None and config.reference_device == "cpu":
+        raise UserError(
+            "--reference-device cpu with --lora-rank: the reference is the model with its adapter switched off. There "
+            "is no second model that could rest on the host, and no memory to save. Leave --reference-device out."
         )
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from grpo.algorithm.ingredients import Advantage, Aggregation, load_advantage, load_aggregation, load_loss_term
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.algorithm.objective import LossTerm
-from grpo.card import AT_ONCE
+from grpo.card import Plan
 from grpo.config import Config
 from grpo.engines.choose import EngineSettings, choose_engine, make_engine
 from grpo.engines.protocol import Engine
@@ -26,11 +26,16 @@ from grpo.inputs import Inputs, load_inputs
 from grpo.keeper import Keeper, newest_whole
 from grpo.logs.guards import Guards
 from grpo.logs.logger import Logger
+from grpo.memory_rehearsal import asleep_bytes, rehearse
 from grpo.model.checkpoint import Restored, Trained, restore, step_of
+from grpo.model.head import HEAD_DTYPES
+from grpo.model.lora import add_adapter, load_adapter
+from grpo.model.lora_policy import LoraPolicy, WithoutAdapter
 from grpo.model.optimizers import check_optimizer
 from grpo.model.policy import Policy, Reference
-from grpo.model.pretrained import load_model
+from grpo.model.pretrained import PRECISIONS, load_model
 from grpo.model.recompute import recompute_layers
+from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.records import Problem
 from grpo.resume import words
 from grpo.verifiers.verify import Verifiers
@@ -45,7 +50,7 @@ class Parts:
     tokenizer: PreTrainedTokenizerBase
     verifiers: Verifiers
     policy: Policy
-    reference: Reference | None
+    reference: Reference | WithoutAdapter | None
     advantage: Advantage
     aggregation: Aggregation
     loss_term: LossTerm | None
@@ -60,24 +65,27 @@ class Parts:
 
 
 @contextmanager
-def make_parts(config: Config) -> Iterator[Parts]:
-    """Everything the loop uses; closed at the end, however it ends. Raises: UserError before a model is loaded."""
+def make_parts(config: Config, plan: Plan | None = None) -> Iterator[Parts]:
+    """Everything the loop uses; closed at the end, however it ends. plan: what is said beside the rehearsal.
+
+    Raises: UserError before a model is loaded, OutOfMemory after that.
+    """
     if not config.resume:
-        with _make_parts(config, None, []) as parts, locked(config.run_folder):
+        with _make_parts(config, plan, None, []) as parts, locked(config.run_folder):
             yield parts
         return
     with locked(config.run_folder):  # before anything of another process could be mended
         checkpoint, said = resuming(config)
-        with _make_parts(config, checkpoint, said) as parts:
+        with _make_parts(config, plan, checkpoint, said) as parts:
             yield parts
 
 
 @contextmanager
-def _make_parts(config: Config, checkpoint: Path | None, said: list[str]) -> Iterator[Parts]:
+def _make_parts(config: Config, plan: Plan | None, checkpoint: Path | None, said: list[str]) -> Iterator[Parts]:
     engine_name, engine_reason = choose_engine(config.engine)
     check_optimizer(config.optimizer, torch_device(config))
     source = str(checkpoint or config.model)
-    inputs = load_inputs(config, source)
+    inputs = load_inputs(config, whole(source, config))
     verifiers = make_verifiers(config.verifiers, config)
     with verifiers:  # its processes start while the model loads
         policy = make_policy(source, config)
@@ -87,7 +95,8 @@ def _make_parts(config: Config, checkpoint: Path | None, said: list[str]) -> Ite
             KLCoefficient(config.kl_coef, config.kl_target, config.kl_horizon),
             OldKLCoefficient(config.old_kl_coef, config.old_kl_target),
         )
-        restored = restore(checkpoint, trained) if checkpoint else Restored(step=0, wandb_id=None)
+        with out_of_memory("loading the optimizer's state", "a larger card, or --reference-device cpu"):
+            restored = restore(checkpoint, trained) if checkpoint else Restored(step=0, wandb_id=None)
         logger = Logger(
             config.run_folder,
             steps=config.steps,
@@ -101,6 +110,12 @@ def _make_parts(config: Config, checkpoint: Path | None, said: list[str]) -> Ite
         with logger, ExitStack() as stack:
             for line in [announcement(config, inputs, policy, f"{engine_name} ({engine_reason})"), *said]:
                 logger.say(line)
+            policy.say = logger.say
+            if reference is not None:
+                reference.say = logger.say
+            if on_card(policy):  # before the engine starts, which would not be asleep
+                rehearsed = rehearse(config, policy, reference, asleep=asleep_bytes(engine_name))
+                logger.say(rehearsed.line(plan))
             settings = engine_settings(
                 config,
                 stop=config.stop,
@@ -112,7 +127,7 @@ def _make_parts(config: Config, checkpoint: Path | None, said: list[str]) -> Ite
                 lambda: make_engine(
                     # A checkpoint is removed when newer ones are there; the first sync brings the weights in any case.
                     engine_name,
-                    str(checkpoint) if checkpoint and checkpoint.is_dir() else config.model,
+                    whole(str(checkpoint) if checkpoint and checkpoint.is_dir() else config.model, config),
                     inputs.tokenizer,
                     settings,
                     policy,
@@ -171,36 +186,58 @@ def engine_settings(
     return EngineSettings(
         max_prompt_tokens=max_prompt_tokens,
         max_response_tokens=max_response_tokens,
-        sequences=min(AT_ONCE, sequences),
+        sequences=min(flags.concurrency, sequences),
         stop=stop,
         memory_fraction=flags.memory_fraction,
         kv_cache_gib=flags.kv_cache_gib,
+        head_dtype=flags.head_dtype,
         trust_remote_code=flags.trust_remote_code,
     )
 
 
+def on_card(policy: Policy) -> bool:
+    """Whether the largest micro-batch is rehearsed: on a CPU memory is seldom scarce, and a pass takes long."""
+    return policy.device.type == "cuda"
+
+
+@out_of_memory("loading the model", "--precision bfloat16, or a smaller --model")
 def make_policy(source: str, config: Config) -> Policy:
-    """The model of `source` with its optimizer."""
-    model = load(source, config)
+    """The model of `source` with its optimizer; of LoRA the --model, with the adapter of `source` if that is one."""
+    model = load(whole(source, config), config)
+    if config.lora is not None:
+        add_adapter(model, config.lora, base=config.model, dtype=PRECISIONS[config.precision], seed=config.seed)
+        if source != config.model:
+            load_adapter(model, Path(source))
     if config.gradient_checkpointing:
         recompute_layers(model)
-    return Policy(
+    kind = Policy if config.lora is None else LoraPolicy
+    return kind(
         model,
         temperature=config.temperature,
         micro_batch_tokens=config.micro_batch_tokens,
         optimizer=config.optimizer_settings,
         train_entropy=config.entropy_coef > 0,
+        head_dtype=HEAD_DTYPES[config.head_dtype],
     )
 
 
-def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> Reference | None:
+def whole(source: str, config: Config) -> str:
+    """Where the config, the tokenizer and the base of `source` are: a checkpoint of LoRA holds the adapter alone."""
+    return source if config.lora is None else config.model
+
+
+@out_of_memory("loading the reference", NO_REFERENCE)
+def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> Reference | WithoutAdapter | None:
     """The frozen starting model; None where no term asks for it. A run that goes on from a checkpoint loads it anew."""
     if not config.needs_reference:
         return None
+    if isinstance(policy, LoraPolicy):
+        return WithoutAdapter(policy)
     if checkpoint is None:
         reference = policy.frozen_copy()
     else:
-        reference = Reference(load(config.model, config), config.temperature, config.micro_batch_tokens)
+        model, head_dtype = load(config.model, config), HEAD_DTYPES[config.head_dtype]
+        reference = Reference(model, config.temperature, config.micro_batch_tokens, head_dtype)
     if policy.device.type == "cuda":  # where its forward pass is bfloat16
         reference.keep_in_bfloat16()
     if config.reference_device == "cpu":
@@ -209,12 +246,13 @@ def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> R
 
 
 def load(source: str, config: Config) -> PreTrainedModel:
-    """The model of `source`, on the device and in the precision of the run."""
+    """The model of `source`, on the device and in the precision of the run; on a card what is frozen is in bfloat16."""
+    device = torch_device(config)
     return load_model(
         source,
-        device=torch_device(config),
+        device=device,
         trust_remote_code=config.trust_remote_code,
-        precision=config.precision,
+        precision="bfloat16" if config.lora and device == "cuda" else config.precision,
     )
 
 
@@ -232,11 +270,14 @@ def make_probe(config: Config, policy: Policy, engine: Engine, tokenizer: PreTra
 def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str) -> str:
     """What is about to run, how large a step is, and how to go on from the embedded model to a real one."""
     parameters = sum(parameter.numel() for parameter in policy.model.parameters())
+    lora = sum(parameter.numel() for parameter in policy.model.parameters() if parameter.requires_grad)
+    trained = "" if config.lora is None else f", a LoRA adapter of rank {config.lora_rank} with {lora / 1e6:.1f}M"
     name = f"the embedded tiny model ({config.model})" if config.embedded else config.model
     sequences = config.responses_per_step
     updates = config.updates_per_step * config.epochs_per_step
     lines = [
-        f"{config.algo} trains {name}, {parameters / 1e6:.1f}M parameters, on {policy.device}; sampler: {engine}",
+        f"{config.algo} trains {name}, {parameters / 1e6:.1f}M parameters{trained}, on {policy.device}; "
+        f"sampler: {engine}",
         f"data: {config.data}, {len(inputs.problems)} problems ({inputs.dropped} dropped, longer than "
         f"{config.max_prompt_tokens} tokens), {len(inputs.held_out)} held out; reward: {' + '.join(config.verifiers)}",
         f"a step: {config.problems_per_step} problems x {config.responses_per_problem} responses = {sequences} "

@@ -25,8 +25,9 @@ from grpo.logs.logger import summary, whole_samples
 from grpo.logs.metrics import Metrics, Stopwatch, step_metrics
 from grpo.logs.rollouts import SETTINGS, Recording, save_rollouts
 from grpo.model.batching import collate, optimizer_batches
-from grpo.model.checkpoint import save_model
+from grpo.model.checkpoint import save_model, save_trained
 from grpo.model.learner import not_finite
+from grpo.out_of_memory import out_of_memory
 from grpo.outcomes import correct
 from grpo.problems.draw import draw, draw_anew
 from grpo.records import Batch, Group, Problem, Rewards
@@ -78,6 +79,8 @@ def train(config: Config, parts: Parts) -> None:
             if enough(pool, config.problems_per_step):
                 break
         groups, rewards, total, informative = select(pool, config.problems_per_step)
+        with watch("generate"):
+            engine.release()  # the device is the trainer's until the sync
         if config.save_rollouts:
             save_step(config, parts, step, groups, rewards)
 
@@ -98,7 +101,8 @@ def train(config: Config, parts: Parts) -> None:
                     policy.update(optimizer_batch, objective)
                     for optimizer_batch in optimizer_batches(batch, *times, parts.aggregation, step_seed(config, step))
                 ]
-            metrics = step_metrics(step, groups, rewards, credited.rewards, updates, watch.tokens)
+            save_skipped(config, parts, step, groups, rewards, batch, updates)
+            metrics = step_metrics(step, groups, rewards, credited.rewards, updates, watch.tokens, engine.held_bytes)
             metrics |= {"policy/kl_coef": row.kl_coef, "policy/old_kl_coef": row.old_kl_coef}
             metrics |= {"group/refills": len(pool) - 1, "group/dropped": left_out.float().mean().item()}
             parts.kl_coef.update(metrics["policy/kl"], len(batch))
@@ -111,7 +115,6 @@ def train(config: Config, parts: Parts) -> None:
                 metrics |= watch.metrics()
                 with let_through():
                     metrics |= held_out_metrics(config, parts, step)
-            save_skipped(config, parts, step, groups, rewards, batch, updates)
             heed(parts, metrics)
             parts.keeper.save_if_due(step, metrics.get("eval/accuracy"))
 
@@ -126,7 +129,7 @@ def draw_problems(config: Config, parts: Parts, step: int, attempt: int, pool: l
 
 def with_logprobs(batch: Batch, config: Config, parts: Parts) -> Batch:
     """The batch with the log-probabilities of the policy that sampled, and of the reference, where they are needed."""
-    if config.off_policy or config.kl_in == "reward":  # else the ratio's denominator is the value itself
+    if config.needs_old_logprobs:
         batch = replace(batch, old_logprobs=parts.policy.logprobs(batch))
     if parts.reference is not None:
         batch = replace(batch, ref_logprobs=parts.reference.logprobs(batch))
@@ -216,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     transformers.utils.logging.disable_progress_bar()  # ours is the only one
     try:
-        with interruptible():
+        with interruptible(), out_of_memory("the run", "a smaller --model, or fewer --problems-per-step"):
             config, plan = settled(parse(arguments))
             if plan:
                 plan.show(Console(soft_wrap=True, highlight=False))
@@ -225,9 +228,11 @@ def main(arguments: list[str] | None = None) -> int:
                 return 0 if plan.fits else 1
             if plan:
                 check_card(plan)
-            with make_parts(config) as parts:
+            with make_parts(config, plan) as parts:
                 with parts.keeper.rescuing():
                     train(config, parts)
+                    if config.lora is not None:
+                        save_trained(config.run_folder / "adapter", parts.policy, parts.tokenizer)
                     save_model(config.run_folder / "model", parts.policy, parts.tokenizer)
                 parts.logger.say(summary(config.run_folder))
     except (UserError, RunError) as error:

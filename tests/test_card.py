@@ -28,7 +28,8 @@ def inside_an_empty_folder(tmp_path, monkeypatch):
 def card(monkeypatch):
     """Have torch report a card of so many GiB, some of them taken."""
 
-    def put_in(size, taken=0.0):
+    def put_in(size, taken=0.0, bfloat16=True):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int((size - taken) * GIB), int(size * GIB)))
 
@@ -62,7 +63,7 @@ def test_a_plan_for_a_card_that_is_elsewhere(capsys, no_model, large):
     printed = capsys.readouterr().out
     assert "1.54B parameters, on a card of 79.0 GiB, by arithmetic" in printed
     assert "log-probabilities" in printed and "51.0 GiB without" in printed
-    assert "picked: --micro-batch-tokens 16384 --memory-fraction 0.4" in printed
+    assert "picked: --micro-batch-tokens 16384 --concurrency 579 --memory-fraction 0.47" in printed
     assert printed.strip().splitlines()[-1].startswith("It fits: at least")
 
 
@@ -113,14 +114,34 @@ def test_a_run_that_cannot_fit_is_refused_in_one_paragraph_before_a_model_is_loa
     assert not Path("runs").exists()
 
 
+def test_a_card_without_bfloat16_is_refused_in_one_paragraph_before_a_model_is_loaded(
+    capsys, card, no_model, monkeypatch
+):
+    card(14.6, bfloat16=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    for flags in (["--wandb", "off"], ["--plan"]):
+        assert main(["--engine", "hf", *flags]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: The card Tesla T4 has compute capability 7.5, and no arithmetic in bfloat16")
+        assert error.count("\n") == 1
+    assert main(["--engine", "hf", "--plan-for", "80"]) == 0  # a card that is elsewhere
+    assert not Path("runs").exists()
+
+
 def test_what_is_set_stays_and_what_is_unset_is_picked(card, large):
     card(79)
     config, plan = settled(parse(["--model", large, "--micro-batch-tokens", "5000"]))
     assert config.micro_batch_tokens == plan.load.micro_batch_tokens == 5000
     assert config.memory_fraction == plan.load.memory_fraction
-    assert plan.picked == (f"--memory-fraction {config.memory_fraction}",)
+    assert config.concurrency == plan.load.generated_sequences > 256  # responses are seldom of full length
+    assert plan.picked == (f"--concurrency {config.concurrency}", f"--memory-fraction {config.memory_fraction}")
+    config, plan = settled(parse(["--model", large, "--concurrency", "100"]))
+    assert config.concurrency == plan.load.generated_sequences == 100
+    share = plan.load.memory_fraction
+    assert share < settled(parse(["--model", large]))[1].load.memory_fraction  # room for 100 of full length, not 256
     config, plan = settled(parse(["--model", large, "--memory-fraction", "0.3", "--engine", "hf"]))
-    assert (config.micro_batch_tokens, config.memory_fraction) == (16384, 0.3)
+    assert (config.micro_batch_tokens, config.memory_fraction, config.concurrency) == (16384, 0.3, 256)
     assert plan.load.memory_fraction is None  # transformers takes no share
 
 
@@ -141,7 +162,8 @@ def test_a_reference_counts_where_there_is_one(large):
 
 def test_nothing_is_planned_on_a_cpu():
     config, plan = settled(parse([]))
-    assert plan is None and (config.micro_batch_tokens, config.memory_fraction) == (16384, 0.4)
+    unset = (config.micro_batch_tokens, config.memory_fraction, config.concurrency)
+    assert plan is None and unset == (16384, 0.4, 256)
 
 
 def test_a_model_of_another_kind_runs_unplanned_and_has_no_plan(tmp_path, card, capsys):
@@ -150,7 +172,8 @@ def test_a_model_of_another_kind_runs_unplanned_and_has_no_plan(tmp_path, card, 
     (folder / "config.json").write_text('{"model_type": "gpt2"}')
     card(23.5)
     config, plan = settled(parse(["--model", str(folder)]))
-    assert plan is None and (config.micro_batch_tokens, config.memory_fraction) == (16384, 0.4)
+    unset = (config.micro_batch_tokens, config.memory_fraction, config.concurrency)
+    assert plan is None and unset == (16384, 0.4, 256)
     assert main(["--model", str(folder), "--plan"]) == 2
     assert "type gpt2 is not planned" in capsys.readouterr().err
 

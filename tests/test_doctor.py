@@ -136,11 +136,24 @@ def test_an_engine_that_fails_is_a_fault_with_its_error(capsys, monkeypatch):
 
 
 def test_too_little_memory_and_the_model_is_not_loaded(examine, monkeypatch):
-    monkeypatch.setattr(doctor, "place_of", lambda device: Place(cuda=False, free=2**20))
+    monkeypatch.setattr(doctor, "place_of", lambda *_: Place(cuda=False, free=2**20))
     monkeypatch.setattr(doctor, "make_policy", lambda *_: pytest.fail("the model was loaded"))
     status, text = examine()
     assert status == 1 and "memory fault" in text and "gold answers ok" in text
     assert "not checked because of the fault above in: model or memory" in text
+
+
+@pytest.mark.parametrize("where", ["make_policy", "make_engine", "rehearse"])
+def test_memory_that_runs_out_is_a_fault_that_names_the_flags(capsys, monkeypatch, where):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(doctor, where, full)
+    assert doctor.main(SMALL) == 1
+    printed = capsys.readouterr()
+    text = " ".join(printed.out.split())
+    assert "memory fault Memory ran out in the rehearsal (CUDA out of memory. Tried to allocate 2.00 GiB)" in text
+    assert "--micro-batch-tokens" in text and "Traceback" not in printed.err
 
 
 def test_ctrl_c(capsys, monkeypatch):

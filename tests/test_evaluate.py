@@ -35,6 +35,8 @@ def inside_an_empty_folder(tmp_path, monkeypatch):
         (["--responses", "0", "--no-greedy"], "leave nothing to generate"),
         (["--responses", "-1"], "--responses -1 must not be negative"),
         (["--temperature", "0"], "--temperature 0.0 must be more than 0"),
+        (["--temperature", "2.5"], "--temperature 2.5 must not be more than 2"),
+        (["--head-dtype", "bfloat16", "--engine", "hf", "--device", "cpu"], "--head-dtype bfloat16 saves time"),
         (["--chunk-problems", "0"], "--chunk-problems 0 must be more than 0"),
         (["--memory-fraction", "2"], "--memory-fraction 2.0 is a share"),
         (["--k", "9"], "--k 9: with 8 responses a problem, k is from 1 to 8"),

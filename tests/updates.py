@@ -58,7 +58,7 @@ def gradient(policy, batch, algorithm, micro_batch_tokens=4096):
     policy.micro_batch_tokens, policy.max_grad_norm = micro_batch_tokens, 1e9
     seen = []
     hook = policy.optimizer.register_step_pre_hook(
-        lambda *_: seen.extend(p.grad.clone() for p in policy.model.parameters())
+        lambda *_: seen.extend(p.grad.clone() for p in policy.model.parameters() if p.requires_grad)
     )
     metrics = policy.update(batch, Objective(algorithm))
     hook.remove()

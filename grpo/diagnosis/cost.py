@@ -1,8 +1,9 @@
 """Seconds a step and a run, from the seconds of a rehearsal: an estimate, with a lower and an upper end.
 
 An engine that generates 256 responses at a time takes longer for them than for 64, but not four times as long: at the
-lower end all that it takes together costs no more than the rehearsal, at the upper end each response costs the same.
-Where the rehearsal has cut responses, they end there at the lower end, and at the limit of the run at the upper end.
+lower end all that it takes together (--concurrency) costs no more than the rehearsal, at the upper end each response
+costs the same. Where the rehearsal has cut responses, they end there at the lower end, and at the limit of the run at
+the upper end.
 """
 
 from __future__ import annotations
@@ -11,18 +12,17 @@ from collections.abc import Iterator, Mapping
 
 from grpo.config import Config
 from grpo.diagnosis.findings import Finding, ok
-from grpo.diagnosis.memory import AT_ONCE
 
 CHECK = "cost"
 
 
-def generation_seconds(seconds: float, rehearsed: int, responses: int) -> tuple[float, float]:
-    """Fewest and most seconds of `responses`, where `rehearsed` of them took `seconds`.
+def generation_seconds(seconds: float, rehearsed: int, responses: int, concurrency: int) -> tuple[float, float]:
+    """Fewest and most seconds of `responses`, so many of them at a time, where `rehearsed` of them took `seconds`.
 
-    >>> generation_seconds(2.0, 64, 512)   # two rounds of 256, or eight times 64
+    >>> generation_seconds(2.0, 64, 512, 256)   # two rounds of 256, or eight times 64
     (4.0, 16.0)
     """
-    together = max(rehearsed, min(AT_ONCE, responses))
+    together = max(rehearsed, min(concurrency, responses))
     return seconds * max(1.0, responses / together), seconds * max(1.0, responses / rehearsed)
 
 
@@ -34,10 +34,10 @@ def step_seconds(
     stretch: how many times longer responses may become than they were in the rehearsal.
     """
     share = config.responses_per_step / rehearsed
-    old = seconds["logprobs"] if config.off_policy or config.kl_in == "reward" else 0.0
+    old = seconds["logprobs"] if config.needs_old_logprobs else 0.0
     update = share * (old + seconds["reference"] + config.epochs_per_step * seconds["gradient"])
     rest = share * seconds["verify"] + seconds["sync"]
-    low, high = generation_seconds(seconds["generate"], rehearsed, config.responses_per_step)
+    low, high = generation_seconds(seconds["generate"], rehearsed, config.responses_per_step, config.concurrency)
     return low + update + rest, stretch * (high * (1 + config.dynamic_sampling) + update) + rest
 
 
@@ -50,7 +50,7 @@ def evaluation_seconds(
     times = 2 + ((config.steps - 1) // config.eval_every if config.eval_every else 0)
     responses = held_out * config.eval_responses
     verify = seconds["verify"] * responses / rehearsed
-    low, high = generation_seconds(seconds["generate"], rehearsed, responses)
+    low, high = generation_seconds(seconds["generate"], rehearsed, responses, config.concurrency)
     return times * (low + verify), times * (stretch * high + verify)
 
 

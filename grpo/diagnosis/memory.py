@@ -1,49 +1,30 @@
-"""Memory: what a run needs at its peak, by arithmetic, against what is free. Bytes.
+"""Memory: what a run needs at its fullest stage, by the arithmetic of grpo/memory, against what is free. Bytes.
 
-A parameter takes 4 bytes as weight, 4 as gradient and 8 in AdamW's state, all float32; 4 more in the reference. On a
-card there are 2 for the bfloat16 copies of the forward pass. vLLM has weights of its own: on a CPU 4 bytes a parameter
-beside its KV cache, on a card a fixed share, which it gives back during the update.
+On a card it is the plan that the run itself begins with; on a CPU the same formulas, against the free memory of the
+machine. With the model loaded, the largest micro-batch is rehearsed on a card, and measured (grpo/memory_rehearsal.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from torch.autograd.graph import saved_tensors_hooks
-from transformers import AutoModelForCausalLM
-
+from grpo.card import Plan, load_of, others, widths_of
 from grpo.config import Config
 from grpo.diagnosis.findings import Finding, fault, not_checked, ok, warning
-from grpo.model.learner import autocast
-from grpo.model.logprobs import MAX_CHUNK_ELEMENTS
-from grpo.model.policy import Policy
-from grpo.model.pretrained import load_config, position_limit
+from grpo.memory.fit import MARGIN, left, savings
+from grpo.memory.host_stages import host_kv_sequence, host_stages
+from grpo.memory.model_shape import KNOWN, Shape, shape_of
+from grpo.memory.stages import GIB, Load, stages, total
+from grpo.memory.widths import Widths
+from grpo.model.pretrained import PRECISIONS, load_config
 
 CHECK = "memory"
-GIB = 2**30
 CLOSE = 0.9
-"""Share of the free memory from which on an estimate is too close to it."""
-VLLM_OVERHEAD = 1.5 * GIB
-"""What vLLM takes on a card beside weights and KV cache: captured graphs, workspace."""
-OWN_WEIGHTS = "vLLM's weights"
-LOGITS_COPIES = 6
-"""Float32 tensors of a chunk of logits that the backward pass holds at its peak: raw, divided, normalised, their
-gradients. With it the whole estimate was 2 to 7% below the measured peak of an update on a CPU."""
-AT_ONCE = 256
-"""Responses that an engine generates at the same time, at most (setup.py)."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the arithmetic needs of a model."""
-
-    parameters: int
-    vocabulary: int
-    kv_values: int
-    """Numbers in the KV cache for one token."""
+"""Share of a machine's free memory from which on a sum is too close to it: other programs want some, too."""
+OF_A_CARD = ("--reference-device", "--memory-fraction", "--optimizer adamw_offload", "--precision")
+"""What `others` names that saves nothing on a CPU, or is counted otherwise there."""
 
 
 @dataclass(frozen=True)
@@ -51,31 +32,17 @@ class Place:
     """Where a run computes."""
 
     cuda: bool
-    free: int | None
-    """Before anything is loaded; None where it is not known."""
-    total: int = 0
-    """Of the card."""
+    plan: Plan | None = None
+    """Of the card; None on a CPU, and for a model whose memory is not planned."""
+    free: int | None = None
+    """Of a CPU's memory, before anything is loaded; None where it is not known."""
 
 
-def model_shape(source: str, *, trust_remote_code: bool) -> Shape:
-    """From the model's config alone: no weights are read."""
-    config = load_config(source, trust_remote_code=trust_remote_code)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    text = config.get_text_config()
-    heads = text.num_attention_heads
-    size = getattr(text, "head_dim", None) or text.hidden_size // heads
-    kv_heads = getattr(text, "num_key_value_heads", None) or heads
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Shape(parameters, text.vocab_size, 2 * text.num_hidden_layers * kv_heads * size)
-
-
-def place_of(device: str) -> Place:
+def place_of(device: str, plan: Plan | None) -> Place:
     """`device`: cpu or cuda."""
     if device == "cuda":
-        free, total = torch.cuda.mem_get_info()
-        return Place(True, free, total)
-    return Place(False, free_on_host(Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")))
+        return Place(True, plan)
+    return Place(False, free=free_on_host(Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")))
 
 
 def free_on_host(meminfo: Path, limit: Path) -> int | None:
@@ -88,126 +55,100 @@ def free_on_host(meminfo: Path, limit: Path) -> int | None:
     return free if limited == "max" else min(free, int(limited))
 
 
-def activation_bytes(policy: Policy, tokens: int = 64) -> float:
-    """Bytes that the layers keep for the backward pass, a token: counted in a forward pass of `tokens` and of twice as
-    many, or as the model has positions for."""
-    tokens = int(min(tokens, position_limit(policy.model.config) // 2))
-    own = {parameter.untyped_storage().data_ptr() for parameter in policy.model.parameters()}
+def memory_findings(config: Config, source: str, place: Place, engine: str) -> Iterator[Finding]:
+    """The fullest stage against the free memory, and how many responses vLLM's KV cache holds.
 
-    def kept(count: int) -> int:
-        seen: dict[int, int] = {}
-
-        def pack(tensor: torch.Tensor) -> torch.Tensor:
-            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        ids = torch.zeros((1, count), dtype=torch.int64, device=policy.device)
-        # The result is held until all is counted: else its memory, and with it an address, would be used twice.
-        with saved_tensors_hooks(pack, lambda tensor: tensor), autocast(policy.device):
-            result = policy.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        total = sum(size for address, size in seen.items() if address not in own)
-        del result
-        return total
-
-    return (kept(2 * tokens) - kept(tokens)) / tokens
+    source: folder or name of the model. Raises: UserError where it has no config.
+    """
+    found = load_config(source, trust_remote_code=config.trust_remote_code)
+    if found.model_type not in KNOWN:
+        yield not_checked(CHECK, f"a model of type {found.model_type}: the formulas hold for {', '.join(KNOWN)}")
+    elif not place.cuda:
+        shape = shape_of(found, trust_remote_code=config.trust_remote_code)
+        yield from host_findings(config, host_load(config, shape), place.free, engine)
+    elif place.plan is not None:
+        yield from card_findings(place.plan)
 
 
-def needs(
-    config: Config, shape: Shape, place: Place, engine: str, activations: float | None = None
-) -> dict[str, dict[str, float]]:
-    """Moment of a step -> what it holds -> bytes. `activations`: bytes a token; None: not measured, and left out."""
-    count = shape.parameters
-    held = {"weights": 4 * count, "AdamW": 8 * count}
-    if config.needs_reference:
-        held["reference"] = 4 * count
-    sequence = config.max_prompt_tokens + config.max_response_tokens
-    generate, update = dict(held), dict(held) | {"gradients": 4 * count}
-    if engine == "hf":
-        value = 2 if place.cuda else 4
-        generate["KV cache"] = min(AT_ONCE, config.responses_per_step) * sequence * shape.kv_values * value
-    elif place.cuda:
-        generate["vLLM (--memory-fraction)"] = config.memory_fraction * place.total
+def card_findings(plan: Plan) -> Iterator[Finding]:
+    """The plan of the card, its tightest stage first. Little is left where it is less than what the plan itself leaves
+    where it picks the numbers."""
+    load, free = plan.load, left(plan.load)
+    stage = min(free, key=free.get)
+    held = {row: size for row, size in stages(load)[stage].items() if row != "other programs"}
+    found = f"{needed(load.shape, held, stage)} of a card; free: {shown(load.card - load.taken)}"
+    saved = savings(load, others(plan.config, load))
+    if free[stage] >= MARGIN * load.card:
+        yield ok(CHECK, found)
     else:
-        for moment in (generate, update):
-            moment |= {OWN_WEIGHTS: 4 * count, "vLLM's KV cache": config.kv_cache_gib * GIB}
-    if place.cuda:
-        update["bfloat16 copies"] = 2 * count
-    if activations is not None:
-        update["activations"] = activations * micro_batch(config)
-        rows = min(micro_batch(config), max(1, MAX_CHUNK_ELEMENTS // shape.vocabulary))
-        update["logits"] = LOGITS_COPIES * 4 * rows * shape.vocabulary
-    return {"the update": update, "generation": generate}
+        yield (fault if free[stage] < 0 else warning)(CHECK, found, advice(saved))
+    if load.vllm:
+        yield cache_finding(load.kv_cache, load.kv_sequence, "--memory-fraction")
 
 
-def micro_batch(config: Config) -> int:
-    """The most token positions that pass through memory together: a whole response at least, an update's at most."""
-    sequence = config.max_prompt_tokens + config.max_response_tokens
-    update = config.responses_per_step // config.updates_per_step * sequence
-    return min(max(config.micro_batch_tokens, sequence), update)
-
-
-def memory_findings(
-    config: Config, shape: Shape, place: Place, engine: str, activations: float | None = None
-) -> Iterator[Finding]:
-    """The largest moment against the free memory."""
-    moments = needs(config, shape, place, engine, activations)
-    where = "on the card" if place.cuda else "in memory"
-    moment, parts = max(moments.items(), key=lambda item: sum(item[1].values()))
-    need = sum(parts.values())
-    listed = ", ".join(f"{name} {shown(size)}" for name, size in parts.items())
-    counted = "" if activations is not None else ", activations not counted"
-    found = (
-        f"{shape.parameters / 1e6:.1f}M parameters: a run needs about {shown(need)} {where}, most during "
-        f"{moment} ({listed}{counted})"
-    )
-    if place.free is None:
+def host_findings(config: Config, load: Load, free: int | None, engine: str) -> Iterator[Finding]:
+    """On a CPU."""
+    vllm_cache = config.kv_cache_gib * GIB if engine == "vllm" else None
+    held = host_stages(load, vllm_cache)
+    stage = max(held, key=lambda name: total(held[name]))
+    need = total(held[stage])
+    found = f"{needed(load.shape, held[stage], stage)} in memory"
+    if free is None:
         yield not_checked(CHECK, f"{found}; how much is free is not known on this system")
         return
-    found += f"; free: {shown(place.free)}"
-    if need <= CLOSE * place.free:
+    found += f"; free: {shown(free)}"
+    if need <= CLOSE * free:
         yield ok(CHECK, found)
     else:
-        yield (fault if need > place.free else warning)(CHECK, found, _advice(config, parts, place.free, activations))
+        changes = {way: other for way, other in others(config, load).items() if not way.startswith(OF_A_CARD)}
+        saved = {way: need - total(host_stages(other, vllm_cache)[stage]) for way, other in changes.items()}
+        if vllm_cache is not None:
+            saved["--engine hf, which has no weights of its own,"] = need - total(host_stages(load, None)[stage])
+            saved["--kv-cache-gib, if it were half,"] = vllm_cache / 2
+        yield (fault if need > free else warning)(CHECK, found, advice(saved))
+    if vllm_cache is not None:
+        yield cache_finding(vllm_cache, host_kv_sequence(load), "--kv-cache-gib")
 
 
-def kv_cache_findings(config: Config, shape: Shape, place: Place) -> Iterator[Finding]:
-    """How many responses of full length vLLM's KV cache holds; it refuses to start where it does not hold one."""
-    if place.cuda:
-        room = config.memory_fraction * place.total - 2 * shape.parameters - VLLM_OVERHEAD
-    else:
-        room = config.kv_cache_gib * GIB
-    one = (config.max_prompt_tokens + config.max_response_tokens) * shape.kv_values * (2 if place.cuda else 4)
-    found = f"vLLM's KV cache, about {shown(max(room, 0))}, holds {int(max(0, room) // one):,} responses of full length"
-    flag = "--memory-fraction" if place.cuda else "--kv-cache-gib"
+def host_load(config: Config, shape: Shape) -> Load:
+    """What a run asks of a CPU: all arithmetic is in the precision of the weights."""
+    width = PRECISIONS[config.precision].itemsize
+    widths: Widths = replace(
+        widths_of(config),
+        weights=width,
+        gradient=width,
+        compute=width,
+        reference=width if config.needs_reference and config.lora is None else 0,
+    )
+    load = load_of(replace(config, engine="hf"), shape, card=0.0, taken=0.0)  # what vLLM takes is in host_stages
+    return replace(load, widths=widths)
+
+
+def cache_finding(room: float, one: float, flag: str) -> Finding:
+    """How many responses of full length vLLM's KV cache holds; vLLM refuses to start where it does not hold one."""
+    room = max(0.0, room)
+    found = f"vLLM's KV cache, about {shown(room)}, holds {int(room // one):,} responses of full length"
     if room < one:
-        yield fault(CHECK, found, f"vLLM would refuse to start: raise {flag}, or lower --max-response-tokens.")
-    else:
-        yield ok(CHECK, found)
+        return fault(CHECK, found, f"vLLM would refuse to start: raise {flag}, or lower --max-response-tokens.")
+    return ok(CHECK, found)
+
+
+def needed(shape: Shape, held: Mapping[str, float], stage: str) -> str:
+    """How much, when, and of what."""
+    listed = ", ".join(f"{row} {shown(size)}" for row, size in held.items() if size)
+    return (
+        f"{shape.parameters / 1e6:.1f}M parameters: a run needs about {shown(sum(held.values()))}, most in the stage "
+        f"'{stage}' ({listed}),"
+    )
+
+
+def advice(saved: Mapping[str, float]) -> str:
+    """What makes it smaller, with what each is worth; saved: way -> bytes."""
+    largest = sorted((way for way in saved if saved[way] > 0), key=saved.get, reverse=True)
+    ways = [f"{way} saves {shown(saved[way])}" for way in largest]
+    return f"What helps: {'; '.join([*ways, 'a smaller --model'])}."
 
 
 def shown(size: float) -> str:
     """Bytes as GiB, or as MiB where that is little."""
     return f"{size / GIB:.1f} GiB" if size >= 0.1 * GIB else f"{size / 2**20:.1f} MiB"
-
-
-def _advice(config: Config, parts: dict[str, float], free: int, activations: float | None) -> str:
-    """What makes it smaller, by flags, with what each is worth."""
-    ways = []
-    if "activations" in parts and activations:
-        rest = sum(size for name, size in parts.items() if name != "activations")
-        fits = int((CLOSE * free - rest) // activations)
-        sequence = config.max_prompt_tokens + config.max_response_tokens
-        if fits >= sequence:
-            ways.append(f"--micro-batch-tokens {fits} would fit")
-        elif fits > 0:
-            ways.append(f"--max-prompt-tokens and --max-response-tokens of {fits} together would fit")
-    if "reference" in parts:
-        ways.append(f"--kl-coef 0 --log-kl False keeps no reference ({shown(parts['reference'])})")
-    if "vLLM (--memory-fraction)" in parts:
-        ways.append("a lower --memory-fraction")
-    if OWN_WEIGHTS in parts:
-        own = shown(parts[OWN_WEIGHTS])
-        ways.append(f"a lower --kv-cache-gib, or --engine hf, which has no weights of its own ({own})")
-    if "KV cache" in parts:
-        ways.append("a lower --max-response-tokens")
-    return f"What helps: {'; '.join([*ways, 'a smaller --model'])}."

@@ -22,6 +22,7 @@ from grpo.engines.protocol import Engine
 from grpo.engines.sync import SyncProbe
 from grpo.logs.metrics import Stopwatch
 from grpo.model.batching import collate, optimizer_batches
+from grpo.model.lora_policy import WithoutAdapter
 from grpo.model.policy import Policy, Reference
 from grpo.problems.draw import draw
 from grpo.records import Batch, Problem, Rewards
@@ -74,7 +75,7 @@ def rehearse(
     *,
     engine: Engine,
     policy: Policy,
-    reference: Reference | None,
+    reference: Reference | WithoutAdapter | None,
     verifiers: Verifiers,
     probe: SyncProbe,
     pad_id: int,

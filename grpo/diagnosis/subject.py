@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from grpo.config import Config
 from grpo.diagnosis.ends import end_findings
-from grpo.diagnosis.findings import Finding, attempt, ok
-from grpo.diagnosis.memory import Place, Shape, kv_cache_findings, memory_findings, model_shape
+from grpo.diagnosis.findings import Finding, attempt, guarded, ok
+from grpo.diagnosis.memory import Place, memory_findings
 from grpo.diagnosis.prompts import encode_all, length_findings, prompt_findings, read_tokenizer
 from grpo.diagnosis.splits import split_findings
 from grpo.engines.choose import choose_engine, end_of_sequence_ids
@@ -41,8 +41,8 @@ class Subject:
     held_out: list[Problem]
     ends: tuple[int, ...]
     """Ids that end a response."""
-    shape: Shape | None
-    """None also where tokenizer, limits or memory do not fit the model."""
+    fits: bool
+    """The model is there, and tokenizer, limits and memory fit it."""
 
     def lacking(self) -> list[str]:
         """What the checks that load the model need, and have not got."""
@@ -52,7 +52,7 @@ class Subject:
             "verifiers": self.verifiers or not self.rows,
             "tokenizer": self.tokenizer,
             "prompts": self.problems or not (self.rows and self.tokenizer),
-            "model or memory": self.shape,
+            "model or memory": self.fits,
         }
         return [name for name, part in parts.items() if not part]
 
@@ -73,8 +73,8 @@ def examine_subject(config: Config, source: str, place: Place) -> Generator[Find
         ends = end_of_sequence_ids(tokenizer, *configs)
         kind = dict(template=config.template, stop=config.stop, engine=engine or config.engine)
         yield from end_findings(tokenizer, ends, **kind)
-    shape = (yield from _shape(config, source, tokenizer, engine, place)) if configs else None
-    return Subject(engine, rows, held_out_rows, verifiers, tokenizer, problems, held_out, ends, shape)
+    fits = bool(configs) and (yield from _fits(config, source, tokenizer, engine, place))
+    return Subject(engine, rows, held_out_rows, verifiers, tokenizer, problems, held_out, ends, fits)
 
 
 def _engine(config: Config) -> Generator[Finding, None, str | None]:
@@ -123,19 +123,14 @@ def _prompts(
     return [problem for problem in encoded if len(problem.prompt_tokens) <= limit]
 
 
-def _shape(
+def _fits(
     config: Config, source: str, tokenizer: PreTrainedTokenizerBase | None, engine: str | None, place: Place
-) -> Generator[Finding, None, Shape | None]:
-    """The model's shape, where it fits tokenizer, limits and memory."""
+) -> Generator[Finding, None, bool]:
+    """Whether the model fits tokenizer, limits and memory."""
     trust = dict(trust_remote_code=config.trust_remote_code)
     limits = dict(max_prompt_tokens=config.max_prompt_tokens, max_response_tokens=config.max_response_tokens)
     padded = tokenizer is not None and tokenizer.pad_token_id is not None  # else the tokenizer's fault has been told
     fits = padded and (yield from attempt("model", lambda: check_model(source, tokenizer, **limits, **trust) or True))
-    shape = yield from attempt("model", model_shape, source, **trust)
-    if shape is None:
-        return None
-    found = list(memory_findings(config, shape, place, engine or "vllm"))
-    if engine == "vllm":
-        found += kv_cache_findings(config, shape, place)
+    found = list(guarded("model", memory_findings(config, source, place, engine or "vllm")))
     yield from found
-    return shape if fits and not any(finding.level == "fault" for finding in found) else None
+    return bool(fits) and not any(finding.level == "fault" for finding in found)

@@ -15,23 +15,26 @@ from grpo.model.policy import Policy
 CHECK = "sync"
 NOISE = 0.05
 """Size of the change, as a share of the root mean square of each tensor: much more than a step changes."""
+ZEROS = 0.2
+"""What stands for the root mean square where all numbers are 0, as biases may be and half of a new LoRA adapter is."""
 
 
 @contextmanager
 def changed(policy: Policy, noise: float = NOISE) -> Iterator[None]:
-    """Every parameter a little off within it, and afterwards as before, bit for bit."""
-    before = [parameter.detach().clone() for parameter in policy.model.parameters()]
+    """Every parameter that is trained a little off within it, and afterwards as before, bit for bit."""
+    trained = [parameter for parameter in policy.model.parameters() if parameter.requires_grad]
+    before = [parameter.detach().clone() for parameter in trained]
     generator = torch.Generator(policy.device).manual_seed(0)
     try:
         with torch.no_grad():
-            for parameter in policy.model.parameters():
+            for parameter in trained:
                 drawn = torch.randn(parameter.shape, generator=generator, device=policy.device)
-                size = parameter.square().mean().sqrt().item() or 1.0  # biases may all be 0
+                size = parameter.square().mean().sqrt().item() or ZEROS
                 parameter.add_(drawn, alpha=noise * size)
         yield
     finally:
         with torch.no_grad():
-            for parameter, value in zip(policy.model.parameters(), before, strict=True):
+            for parameter, value in zip(trained, before, strict=True):
                 parameter.copy_(value)
 
 

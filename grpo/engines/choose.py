@@ -83,6 +83,8 @@ class EngineSettings:
     """Share of the GPU's memory that vllm takes while it generates."""
     kv_cache_gib: float = 0.5
     """vllm's KV cache on a CPU."""
+    head_dtype: str = "float32"
+    """Of the output head on CUDA, a key of HEAD_DTYPES (model/head.py)."""
     trust_remote_code: bool = False
 
 
@@ -112,6 +114,8 @@ def make_engine(
         max_sequences=settings.sequences,
         memory_fraction=settings.memory_fraction,
         kv_cache_gib=settings.kv_cache_gib,
+        head_dtype=settings.head_dtype,
         shares_device=policy is not None,
+        reserved_bytes=policy.state_bytes_to_come() if policy else 0,
         trust_remote_code=settings.trust_remote_code,
     )

@@ -1,6 +1,6 @@
 """transformers' generation on the policy itself: the fallback where vLLM is not installed.
 
-B sequences, V vocabulary.
+B sequences, T tokens of a response, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedTokenizerBase
 
 from grpo.engines.protocol import OnResponse
-from grpo.model.head import float32_head
+from grpo.engines.seeds import response_seed
+from grpo.model.head import head_in
 from grpo.model.policy import Policy
 from grpo.records import Group, Problem, Rollout
 
@@ -51,16 +52,14 @@ class HFEngine:
         on_response: OnResponse | None = None,
     ) -> list[Group]:
         """See Engine.generate."""
-        wanted = [problem for problem in problems for _ in range(group_size)]
+        wanted = [(problem, response_seed(seed, p, g)) for p, problem in enumerate(problems) for g in range(group_size)]
         rollouts: list[Rollout] = []
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            for start in range(0, len(wanted), self.max_sequences):
-                part = wanted[start : start + self.max_sequences]
-                for problem, rollout in zip(part, self._generate(part, temperature, max_tokens), strict=True):
-                    rollouts.append(rollout)
-                    if on_response is not None:
-                        on_response(problem, rollout)
+        for start in range(0, len(wanted), self.max_sequences):
+            part, seeds = zip(*wanted[start : start + self.max_sequences], strict=True)
+            for problem, rollout in zip(part, self._generate(part, seeds, temperature, max_tokens), strict=True):
+                rollouts.append(rollout)
+                if on_response is not None:
+                    on_response(problem, rollout)
         groups = range(0, len(wanted), group_size)
         return [
             Group(problem, tuple(rollouts[i : i + group_size])) for problem, i in zip(problems, groups, strict=True)
@@ -70,6 +69,14 @@ class HFEngine:
         """See Engine.sync. Raises: ValueError for another policy than the engine was made with."""
         if policy is not self.policy:
             raise ValueError("the hf engine generates with the policy that it was made with, and no other")
+
+    def release(self) -> None:
+        """See Engine.release: there is nothing to give back."""
+
+    @property
+    def held_bytes(self) -> int:
+        """See Engine.held_bytes: the weights are the policy's."""
+        return 0
 
     def close(self) -> None:
         """See Engine.close: the model is the policy's."""
@@ -85,33 +92,31 @@ class HFEngine:
         return scores
 
     @torch.no_grad()
-    def _generate(self, problems: Sequence[Problem], temperature: float, max_tokens: int) -> list[Rollout]:
+    def _generate(
+        self, problems: Sequence[Problem], seeds: Sequence[int], temperature: float, max_tokens: int
+    ) -> list[Rollout]:
         width = max(len(problem.prompt_tokens) for problem in problems)
         pad = self.tokenizer.pad_token_id
         ids = torch.tensor([[pad] * (width - len(p.prompt_tokens)) + list(p.prompt_tokens) for p in problems])
         attention = torch.tensor([[0] * (width - len(p.prompt_tokens)) + [1] * len(p.prompt_tokens) for p in problems])
-        recorder = SampledLogprobs(temperature)
+        choice = Choice(temperature, draws(seeds, max_tokens).to(self.policy.device))
         settings = GenerationConfig(
             max_new_tokens=max_tokens,
-            do_sample=temperature > 0,
-            temperature=1.0 if temperature > 0 else None,  # the recorder divides, and sees what is sampled from
-            top_k=0 if temperature > 0 else None,
-            top_p=1.0 if temperature > 0 else None,
+            do_sample=False,  # the tokens are chosen by `choice`, which leaves one to take
             eos_token_id=self.end_ids,
             pad_token_id=pad,
             stop_strings=self.stop or None,
         )
-        with self._autocast(), float32_head(self.policy.model):
+        with self._autocast(), head_in(self.policy.model, self.policy.head_dtype):
             sequences = self.policy.model.generate(
                 ids.to(self.policy.device),
                 attention_mask=attention.to(self.policy.device),
                 generation_config=settings,
-                logits_processor=LogitsProcessorList([recorder]),
+                logits_processor=LogitsProcessorList([choice]),
                 tokenizer=self.tokenizer if self.stop else None,
             )
-        responses = sequences[:, width:].cpu()
-        logprobs = recorder.finish(sequences).cpu()
-        return [self._rollout(*row, max_tokens) for row in zip(responses.tolist(), logprobs.tolist(), strict=True)]
+        responses = sequences[:, width:].tolist()
+        return [self._rollout(*row, max_tokens) for row in zip(responses, choice.logprobs().tolist(), strict=True)]
 
     def _rollout(self, tokens: list[int], logprobs: list[float], max_tokens: int) -> Rollout:
         end = next((i + 1 for i, token in enumerate(tokens) if token in self.end_ids), None)
@@ -126,7 +131,7 @@ class HFEngine:
         return Rollout(tuple(kept), tuple(logprobs[: len(kept)]), text, truncated=not ended and len(kept) >= max_tokens)
 
     def _forward(self, **inputs):
-        with self._autocast(), float32_head(self.policy.model):
+        with self._autocast(), head_in(self.policy.model, self.policy.head_dtype):
             return self.policy.model(**inputs)
 
     def _autocast(self):
@@ -134,24 +139,35 @@ class HFEngine:
         return torch.autocast("cuda", torch.bfloat16, enabled=cuda)
 
 
-class SampledLogprobs(LogitsProcessor):
-    """Divides logits by the temperature, and keeps the log-probability of each token that is then sampled.
+class Choice(LogitsProcessor):
+    """Chooses each row's next token by a number of its own, and keeps the token's log-probability after temperature.
 
-    `output_scores=True` would keep [B, V] a token; this keeps one row and reads the token off the next call's ids.
+    The token is the first whose cumulative probability exceeds the row's number; at temperature 0 the likeliest.
     """
 
-    def __init__(self, temperature: float) -> None:
-        self.temperature = temperature if temperature > 0 else 1.0
-        self.previous: Tensor | None = None
+    def __init__(self, temperature: float, numbers: Tensor) -> None:
+        """numbers: [B, T], uniform in [0, 1)."""
+        self.temperature = temperature
+        self.numbers = numbers
         self.columns: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if self.previous is not None:
-            self.columns.append(self.previous.gather(-1, input_ids[:, -1:]))
-        scores = scores.float() / self.temperature
-        self.previous = scores.log_softmax(dim=-1)
-        return scores
+        """[B, V] logits -> [B, V] with the chosen token's alone above minus infinity."""
+        logprobs = (scores.float() / (self.temperature or 1.0)).log_softmax(dim=-1)
+        if self.temperature:
+            cumulative = logprobs.double().exp().cumsum(dim=-1)  # in float32 a large vocabulary would lose its tail
+            number = self.numbers[:, len(self.columns), None].double()
+            chosen = torch.searchsorted(cumulative, number * cumulative[:, -1:], right=True)
+        else:
+            chosen = logprobs.argmax(dim=-1, keepdim=True)
+        self.columns.append(logprobs.gather(-1, chosen))
+        return torch.full_like(scores, -torch.inf).scatter(-1, chosen, 0.0)
 
-    def finish(self, sequences: Tensor) -> Tensor:
-        """[B, prompt + response] ids -> [B, response] log-probabilities."""
-        return torch.cat([*self.columns, self.previous.gather(-1, sequences[:, -1:])], dim=1)
+    def logprobs(self) -> Tensor:
+        """[B, tokens so far] float32, also after a row's end."""
+        return torch.cat(self.columns, dim=1)
+
+
+def draws(seeds: Sequence[int], tokens: int) -> Tensor:
+    """[B, T] uniform in [0, 1): a row of numbers for each seed, whatever the device that generates."""
+    return torch.stack([torch.rand(tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds])

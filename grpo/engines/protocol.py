@@ -1,6 +1,7 @@
 """The Engine protocol: two verbs, `generate` and `sync`: "after this, generate from these weights".
 
-Token ids cross the boundary, never text. `score` exists so that a sync can be proved (sync.py).
+Token ids cross the boundary, never text. `score` exists so that a sync can be proved (sync.py), and `release` so that
+trainer and engine can share a card.
 """
 
 from __future__ import annotations
@@ -40,12 +41,22 @@ class Engine(Protocol):
         """`group_size` responses for each problem, in the order of the problems.
 
         Temperature 0 is greedy choice. Each rollout carries the sampled ids, their log-probabilities after temperature,
-        its text, and whether it was cut at `max_tokens`. The same seed and weights give the same responses.
+        its text, and whether it was cut at `max_tokens`. A response's draws depend on `seed`, on its problem's place
+        among the problems and on its own in the group (seeds.py), and on nothing else.
         """
         ...
 
     def sync(self, policy: Policy) -> None:
         """Take over the policy's weights; drop everything that was computed with the old ones."""
+        ...
+
+    def release(self) -> None:
+        """Leave the device to the trainer until the next `sync`, as far as both share one."""
+        ...
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of weights and KV cache that torch counts among its own on the card."""
         ...
 
     def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:

@@ -15,22 +15,30 @@ import torch
 from grpo.engines.protocol import Engine, OnResponse
 from grpo.errors import RunError, UserError
 from grpo.model.policy import Policy
+from grpo.out_of_memory import out_of_memory
 from grpo.records import Group, Problem
 
 T = TypeVar("T")
+
+SHARE = (
+    "another --memory-fraction: lower where the trainer is short of memory, higher where vLLM is; --kv-cache-gib does "
+    "the same on a CPU, and a lower --max-response-tokens spares both"
+)
 
 
 class Revival:
     """The engine that `make` makes. The first call that raises has it closed, made anew, synced and called again.
 
     Input that is wrong and a run that cannot go on (UserError, RunError) are no death of the engine. A second death is
-    raised: an engine that dies again does so for a reason that outlives it.
+    raised: an engine that dies again does so for a reason that outlives it. Where that is memory that has run out, it
+    is raised as OutOfMemory, which names the flags.
     """
 
     def __init__(self, make: Callable[[], Engine], say: Callable[[str], None]) -> None:
         self.make = make
         self.say = say
-        self.engine = make()
+        with out_of_memory("starting the engine", SHARE):
+            self.engine = make()
         self.revived = False
         self.policy: Policy | None = None
 
@@ -51,23 +59,36 @@ class Revival:
     ) -> list[Group]:
         """See Engine.generate. After a death `on_response` gets responses that it had before once more."""
         settings = dict(temperature=temperature, max_tokens=max_tokens, seed=seed, on_response=on_response)
-        return self._alive(lambda engine: engine.generate(problems, group_size, **settings))
+        return self._alive("generating", lambda engine: engine.generate(problems, group_size, **settings))
 
     def sync(self, policy: Policy) -> None:
         """See Engine.sync."""
         self.policy = policy
-        self._alive(lambda engine: engine.sync(policy))
+        self._alive("handing the weights to the engine", lambda engine: engine.sync(policy))
+
+    def release(self) -> None:
+        """See Engine.release."""
+        self._alive("putting the engine to sleep", lambda engine: engine.release())
+
+    @property
+    def held_bytes(self) -> int:
+        """See Engine.held_bytes."""
+        return self.engine.held_bytes
 
     def score(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         """See Engine.score."""
-        return self._alive(lambda engine: engine.score(sequences))
+        return self._alive("proving the sync", lambda engine: engine.score(sequences))
 
     def close(self) -> None:
         """See Engine.close."""
         with suppress(Exception):  # what is dead may not close either, and what ended the run is what must be said
             self.engine.close()
 
-    def _alive(self, call: Callable[[Engine], T]) -> T:
+    def _alive(self, stage: str, call: Callable[[Engine], T]) -> T:
+        with out_of_memory(stage, SHARE):
+            return self._called(call)
+
+    def _called(self, call: Callable[[Engine], T]) -> T:
         try:
             return call(self.engine)
         except (UserError, RunError):

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 
 # Read by vllm when it is imported. One process: the policy's tensors can be handed over without a copy through shared
 # memory, and nothing outlives the run.
@@ -20,7 +20,9 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from grpo.engines.free_memory import check_free_memory
 from grpo.engines.protocol import OnResponse
+from grpo.engines.seeds import response_seed
 from grpo.model.policy import Policy
 from grpo.records import Group, Problem, Rollout
 
@@ -55,7 +57,7 @@ CPU_BLOCK_TOKENS = 32
 
 
 class VLLMEngine:
-    """One in-process vLLM engine. On CUDA it sleeps between `generate` and `sync` where it shares the card."""
+    """One in-process vLLM engine. On CUDA, where it shares the card, it sleeps from `release` to the next `sync`."""
 
     def __init__(
         self,
@@ -68,9 +70,12 @@ class VLLMEngine:
         max_sequences: int,
         memory_fraction: float = 0.4,
         kv_cache_gib: float = 0.5,
+        head_dtype: str = "float32",
         shares_device: bool = True,
+        reserved_bytes: int = 0,
         trust_remote_code: bool = False,
     ) -> None:
+        """reserved_bytes: what the trainer has yet to take of the card, and still holds while this engine generates."""
         self.tokenizer = tokenizer
         self.end_ids = list(end_ids)
         self.stop = list(stop)
@@ -79,9 +84,11 @@ class VLLMEngine:
         self.sleeps = self.on_cuda and shares_device
         self.asleep = False
         if self.on_cuda:
+            torch.cuda.empty_cache()
+            check_free_memory(*torch.cuda.mem_get_info(), fraction=memory_fraction, reserved=reserved_bytes)
             placed = {
                 "dtype": "bfloat16",
-                "hf_overrides": {"head_dtype": "float32"},  # as the trainer's (model/head.py); ModelConfig.head_dtype
+                "hf_overrides": {"head_dtype": head_dtype},  # as the trainer's (model/head.py); ModelConfig.head_dtype
                 "gpu_memory_utilization": memory_fraction,
                 "enable_sleep_mode": self.sleeps,
             }
@@ -93,7 +100,7 @@ class VLLMEngine:
                 "block_size": CPU_BLOCK_TOKENS,
                 "enforce_eager": True,
             }
-        threads = torch.set_num_threads
+        set_threads, threads = torch.set_num_threads, torch.get_num_threads()
         with held_back_stderr():
             self.llm = LLM(
                 model,
@@ -108,7 +115,8 @@ class VLLMEngine:
                 trust_remote_code=trust_remote_code,
                 **placed,
             )
-        torch.set_num_threads = threads  # vllm's CPU worker replaces it by a function that does nothing
+        torch.set_num_threads = set_threads  # vllm's CPU worker replaces it by a function that does nothing
+        torch.set_num_threads(threads)  # the one for CUDA leaves a single one (utils/torch_utils.py)
         self.engine = self.llm.llm_engine
         # A model that vllm builds without a head of its own (Gemma) refuses the tied head's name; every other needs it.
         (self.has_head,) = self.llm.apply_model(lambda built: hasattr(built, "lm_head"))
@@ -127,8 +135,8 @@ class VLLMEngine:
         if not problems:
             return []
         self._wake()
-        # What an earlier call has left in it would change which requests run together, and with that the draws: the
-        # same seed and weights must give the same responses, whatever came before.
+        # What an earlier call has left in it would change which tokens are computed together, and so how they round:
+        # the same seed and weights must give the same responses to the last bit, whatever came before.
         self._reset_prefix_cache()
         requests: dict[str, tuple[int, int]] = {}
         rollouts: list[list[Rollout | None]] = [[None] * group_size for _ in problems]
@@ -138,6 +146,7 @@ class VLLMEngine:
                 params = SamplingParams(
                     temperature=temperature,
                     max_tokens=max_tokens,
+                    seed=response_seed(seed, p, g),
                     stop_token_ids=self.end_ids,
                     stop=self.stop,
                     include_stop_str_in_output=True,
@@ -149,16 +158,13 @@ class VLLMEngine:
                 request = f"{p}-{g}"
                 self.engine.add_request(request, {"prompt_token_ids": list(problem.prompt_tokens)}, params)
                 requests[request] = (p, g)
-        # vllm draws from torch's global generator; put it back, so that the trainer's draws do not depend on vllm's.
-        with torch.random.fork_rng(), self._eager(), self._aborting(requests):
-            torch.manual_seed(seed)
+        with self._own_generators(), self._eager(), self._aborting(requests):
             while self.engine.has_unfinished_requests():
                 for output in self.engine.step():
                     p, g = requests[output.request_id]
                     rollouts[p][g] = rollout = self._rollout(output.outputs[0])
                     if on_response is not None:
                         on_response(problems[p], rollout)
-        self._sleep()
         return [Group(problem, tuple(row)) for problem, row in zip(problems, rollouts, strict=True)]
 
     def sync(self, policy: Policy) -> None:
@@ -171,8 +177,7 @@ class VLLMEngine:
         weights = ((name, tensor) for name, tensor in policy.weights() if self.has_head or name != "lm_head.weight")
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         if self.asleep:
-            self.llm.wake_up(tags=["kv_cache"])
-            self.asleep = False
+            self._awake(self.llm.wake_up(tags=["kv_cache"]))
         # Not done by reload_weights: without it the next responses mix old keys and values into the new policy.
         self._reset_prefix_cache()
 
@@ -181,15 +186,32 @@ class VLLMEngine:
         self._wake()
         params = SamplingParams(temperature=0.0, max_tokens=1, prompt_logprobs=0, detokenize=False)
         prompts = [{"prompt_token_ids": list(sequence)} for sequence in sequences]
-        with torch.random.fork_rng(), self._eager():
+        with self._own_generators(), self._eager():
             outputs = self.llm.generate(prompts, params, use_tqdm=False)
         return [
             [scores[token].logprob for token, scores in zip(s[1:], output.prompt_logprobs[1:], strict=True)]
             for s, output in zip(sequences, outputs, strict=True)
         ]
 
+    def release(self) -> None:
+        """See Engine.release. Level 1 keeps the weights on the host: nothing is lost where no sync should follow."""
+        if self.sleeps and not self.asleep:
+            self.llm.sleep(level=1)
+            self.asleep = True
+
+    @property
+    def held_bytes(self) -> int:
+        """See Engine.held_bytes. Of an engine that sleeps too: torch goes on counting memory that it has given back."""
+        if not self.sleeps:
+            return 0
+        from vllm.device_allocator.cumem import CuMemAllocator
+
+        return CuMemAllocator.get_instance().get_current_usage()
+
     def close(self) -> None:
         """See Engine.close. Another engine can then be made in this process."""
+        with suppress(Exception):  # where a run ended because the card is full, it stays asleep, and CUDA complains of
+            self._wake()  # memory that is freed twice; what ended the run is what must be said
         self.engine.engine_core.shutdown()
         del self.engine, self.llm
         cleanup_dist_env_and_memory()
@@ -222,13 +244,18 @@ class VLLMEngine:
         # On the CPU vllm compiles small sampler functions at the first call, which costs more than it ever gains back.
         return nullcontext() if self.on_cuda else torch.compiler.set_stance("force_eager")
 
-    def _sleep(self) -> None:
-        if self.sleeps:
-            self.llm.sleep(level=1)  # weights to the host, KV cache dropped: the card is the trainer's
-            self.asleep = True
+    def _own_generators(self):
+        # vllm's CPU sampler draws from torch's global generator even where every request has a seed; that is put back,
+        # so that the trainer's draws do not depend on vllm's.
+        return torch.random.fork_rng(devices=[torch.cuda.current_device()] if self.on_cuda else [])
 
     def _wake(self) -> None:
         if self.asleep:
             torch.cuda.empty_cache()
-            self.llm.wake_up()
-            self.asleep = False
+            self._awake(self.llm.wake_up())
+
+    def _awake(self, wholly: bool) -> None:
+        """Where a part still sleeps, `step` would return nothing for ever, without a word."""
+        if not wholly:
+            raise RuntimeError("vllm woke up only in part: it would generate nothing, and say nothing")
+        self.asleep = False

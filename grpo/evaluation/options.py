@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from grpo.errors import UserError
-from grpo.flags import DataFlags, EngineFlags, VerifierFlags, check_choices, check_device, flag, require
+from grpo.flags import DataFlags, EngineFlags, VerifierFlags, check_choices, check_device, check_head, flag, require
 from grpo.model.pretrained import load_config, load_tokenizer, position_limit
 from grpo.presets import EMBEDDED_MODEL, PRESETS
 
@@ -62,6 +62,8 @@ class Options(VerifierFlags, EngineFlags, DecodingFlags, DataFlags, SubjectFlags
 
     memory_fraction: float = 0.85
     """Share of the GPU's memory that vLLM takes: more than in training, where the card is shared."""
+    concurrency: int = 256
+    """Responses generated at a time."""
 
 
 RULES = {
@@ -71,11 +73,13 @@ RULES = {
         "verifier_workers",
         "verifier_time_limit",
         "kv_cache_gib",
+        "concurrency",
         "problems",
         "max_prompt_tokens",
         "max_response_tokens",
     ),
     "must not be negative": ("responses", "verifier_memory_limit"),
+    "must not be more than 2": ("temperature",),  # which vLLM refuses
     "is a share: more than 0, at most 1": ("memory_fraction", "verifier_max_failures"),
 }
 """Rule -> the flags that keep it."""
@@ -88,6 +92,7 @@ def resolve(options: Options) -> Options:
         require(options, names, rule)
     _refuse_empty(options, "model", "data", "template", "reward", "k")
     check_device(options.device)
+    check_head(options)
     if options.device != "auto" and options.engine != "hf":
         raise UserError(
             f"--device {options.device} has no meaning for vllm, which has its own. Give --engine hf with it."

@@ -17,6 +17,7 @@ from grpo.evaluation.plan import Evaluation
 from grpo.evaluation.responses import evaluate
 from grpo.evaluation.results import ProblemResult, append_results
 from grpo.flags import torch_device
+from grpo.model.head import HEAD_DTYPES
 from grpo.model.policy import Policy
 from grpo.model.pretrained import load_model, load_tokenizer
 from grpo.setup import engine_settings, make_verifiers
@@ -96,7 +97,10 @@ def engine_of(model: str, options: Options) -> Engine:
     policy = None
     if options.engine == "hf":
         loaded = load_model(model, device=torch_device(options), trust_remote_code=options.trust_remote_code)
-        policy = Policy(loaded, temperature=1.0, micro_batch_tokens=1)  # generates only; nothing is trained
+        head_dtype = HEAD_DTYPES[options.head_dtype]
+        policy = Policy(
+            loaded, temperature=1.0, micro_batch_tokens=1, head_dtype=head_dtype
+        )  # generates only; nothing is trained
     settings = engine_settings(
         options,
         stop=options.stop,

@@ -185,6 +185,8 @@ def summary(folder: Path) -> str:
                 f"{text(last):>19s} at step {last['step']}"
             )
     lines.append(f"model    {folder / 'model'} (a Hugging Face folder)")
+    if (folder / "adapter").is_dir():
+        lines.append(f"adapter  {folder / 'adapter'} (the LoRA adapter alone, which peft loads)")
     lines.append(f"metrics  {folder / 'metrics.jsonl'}, samples.jsonl and config.json beside it")
     if (folder / "wandb").is_dir():
         lines.append(f"wandb    {folder / 'wandb'} (offline runs: `wandb sync` uploads them)")

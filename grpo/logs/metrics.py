@@ -65,7 +65,7 @@ METRICS: dict[str, str] = {
     "tokens_dropped": "response tokens of groups that dynamic sampling drew and replaced in the step",
     "tokens_total": "response tokens generated since the run began: the axis on which runs spend alike",
     "memory/host_gib": "peak memory of this process, GiB",
-    "memory/device_gib": "peak memory of the trainer on the GPU, GiB; absent on a CPU",
+    "memory/device_gib": "torch's peak on the GPU in a step, GiB, without vLLM's weights and KV cache; absent on a CPU",
     "eval/accuracy": "share of held-out responses that are correct at --eval-temperature; a truncated one is not",
     "eval/accuracy_low": "lower end of its 95% interval, by a bootstrap over problems",
     "eval/accuracy_high": "upper end of it",
@@ -106,8 +106,10 @@ def step_metrics(
     total: Tensor,
     updates: Sequence[dict[str, float]],
     generated: float,
+    held_bytes: int = 0,
 ) -> Metrics:
-    """A step's row, but for the times, the sync's gap and the evaluation. `generated`: tokens, as Stopwatch counts."""
+    """A step's row, but for the times, the sync's gap and the evaluation. `generated`: tokens, as Stopwatch counts;
+    `held_bytes`: as Engine has it."""
     tokens = lengths(groups).sum().item()
     return {
         "step": step,
@@ -115,7 +117,7 @@ def step_metrics(
         **update_metrics(updates),
         "tokens": tokens,
         "tokens_dropped": generated - tokens,
-        **memory_metrics(),
+        **memory_metrics(held_bytes),
     }
 
 
@@ -136,11 +138,13 @@ def update_metrics(updates: Sequence[dict[str, float]]) -> Metrics:
     return {"policy/kl": None, **means, **last, **skipped}
 
 
-def memory_metrics() -> Metrics:
-    """Peak memory of the process and, on CUDA, of torch's allocator, GiB."""
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
-    device = {"memory/device_gib": torch.cuda.max_memory_allocated() / 2**30} if torch.cuda.is_available() else {}
-    return {"memory/host_gib": host, **device}
+def memory_metrics(held_bytes: int = 0) -> Metrics:
+    """Peak memory, GiB: of the process, and of torch on CUDA since this was last asked, without what vLLM holds."""
+    metrics = {"memory/host_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}  # Linux counts in KiB
+    if torch.cuda.is_available():
+        metrics["memory/device_gib"] = (torch.cuda.max_memory_allocated() - held_bytes) / 2**30
+        torch.cuda.reset_peak_memory_stats()
+    return metrics
 
 
 class Stopwatch:

@@ -12,6 +12,10 @@ MARGIN = 0.04
 MOST_TOKENS = 16384
 """Positions in the largest micro-batch that is picked: more of them make a pass no faster."""
 MOST_FRACTION = 0.9
+FULL_LENGTH = 256
+"""Responses for which there is to be room at their full length; most of them end earlier."""
+MOST_AT_ONCE = 1024
+"""Responses that are generated at once where the number is picked: beyond it vLLM's own work for each of them shows."""
 
 
 def left(load: Load) -> dict[str, float]:
@@ -36,14 +40,21 @@ def pick_micro_batch_tokens(load: Load) -> int:
 
 
 def pick_memory_fraction(load: Load) -> float:
-    """A share for vLLM: all of `generated_sequences` at full length and the margin, or what the trainer leaves of the
-    card. At least its weights and one response, even where these do not fit. In hundredths."""
+    """A share for vLLM: FULL_LENGTH of `generated_sequences` at full length and the margin, or what the trainer leaves
+    of the card. At least its weights and one response, even where these do not fit. In hundredths."""
     trainer = total(stages(replace(load, memory_fraction=0.0))["generate"])
     own = load.vllm_weights + load.vllm_workspace
-    wanted = math.ceil(100 * ((own + load.generated_sequences * load.kv_sequence) / load.card + MARGIN))
+    whole = min(FULL_LENGTH, load.generated_sequences)
+    wanted = math.ceil(100 * ((own + whole * load.kv_sequence) / load.card + MARGIN))
     least = math.ceil(100 * (own + load.kv_sequence) / load.card)
     room = math.floor(100 * ((load.card - trainer) / load.card - MARGIN))
     return min(MOST_FRACTION, max(least, min(wanted, room)) / 100)
+
+
+def pick_concurrency(load: Load, asked: int) -> int:
+    """How many of the responses that are asked for are generated at once: as many as the KV cache holds at half of
+    their full length. vLLM itself puts some of them back where they grow longer together, and computes them again."""
+    return max(1, min(asked, MOST_AT_ONCE, int(2 * load.kv_cache // load.kv_sequence)))
 
 
 def savings(load: Load, others: dict[str, Load]) -> dict[str, float]:

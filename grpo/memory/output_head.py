@@ -1,7 +1,7 @@
 """The output head: logits in float32, a chunk of positions at a time (model/logprobs.py). Bytes.
 
-N response positions, H hidden, V vocabulary, R positions in a chunk, s the width of the weights. A *table* is a chunk's
-logits, 4 R V: at most 128 MiB, however large the vocabulary is.
+N response positions, H hidden, V vocabulary, R positions in a chunk, s the width of the weights, c that of the
+arithmetic. A *table* is a chunk's logits, 4 R V: at most 128 MiB, however large the vocabulary is.
 """
 
 from __future__ import annotations
@@ -24,40 +24,45 @@ def chunk_rows(shape: Shape, response_tokens: int) -> int:
 def head_kept_bytes(shape: Shape, widths: Widths, response_tokens: int) -> float:
     """Kept for the backward pass: the head's inputs, s H each, and 16 a position for its choice.
 
-    The logits of several chunks are recomputed. Those of a single chunk are not: they are in the sums below.
+    The logits of several chunks are recomputed. Those of a single chunk are not: they are in the sums below, and of the
+    inputs there is what the product takes.
     """
     several = chunk_rows(shape, response_tokens) < response_tokens
-    return response_tokens * ((widths.weights if several else 4) * shape.hidden + 16)
+    return response_tokens * ((widths.weights if several else widths.compute) * shape.hidden + 16)
 
 
 def head_forward_bytes(shape: Shape, widths: Widths, response_tokens: int) -> float:
     """The most that a chunk's forward pass holds at once."""
-    return FORWARD_TABLES * _table(shape, response_tokens) + _float32_weights(shape, widths)
+    return FORWARD_TABLES * _table(shape, response_tokens) + _narrow_weights(shape, widths)
 
 
 def head_backward_bytes(shape: Shape, widths: Widths, response_tokens: int) -> float:
     """The most that a chunk's backward pass holds at once, its own forward pass included.
 
-    A chunk gives a gradient of the whole head, 4 V H. The second one is added to the first in a new tensor, because a
-    view cannot be added to in place, and those after it to that sum. Only then the sum goes to the parameter's own
-    gradient. So beside that there are up to three; or one, and all tables. And the inputs' gradient, s H a position.
+    A chunk gives a gradient of the whole head, s V H, beside the table of its logits' gradient and, where it is not
+    that of float32, a copy of this in c. From the second chunk on there is the sum of those before, too: float32's own
+    gradient is a view, which cannot be added to in place, and takes a third. Only the end of it goes to the parameter's
+    own gradient. Or all tables are there at once, and the sum. And the inputs' gradient, s H a position.
     """
-    s, table = widths.weights, _table(shape, response_tokens)
-    one = head_gradient_bytes(shape, widths)
-    new = (4 + (s if s != 4 else 0)) * shape.head if one else 0.0
+    table, one = _table(shape, response_tokens), head_gradient_bytes(shape, widths)
     several = chunk_rows(shape, response_tokens) < response_tokens
-    most = max(one + BACKWARD_TABLES * table, one + new + one) if several else max(BACKWARD_TABLES * table, new + table)
-    return most + _float32_weights(shape, widths) + s * shape.hidden * response_tokens
+    if widths.compute == 4:
+        most = max(one + BACKWARD_TABLES * table, 3 * one) if several else max(BACKWARD_TABLES * table, one + table)
+    else:
+        sums = one if several else 0.0
+        most = sums + max(BACKWARD_TABLES * table, one + (1 + widths.compute / 4) * table)
+    return most + _narrow_weights(shape, widths) + widths.weights * shape.hidden * response_tokens
 
 
 def head_gradient_bytes(shape: Shape, widths: Widths) -> float:
     """The sum over the chunks. A tied head keeps it until the embedding's own gradient is there, at the very end."""
-    return 0.0 if widths.trained is not None else widths.weights * shape.head
+    return 0.0 if widths.adapter is not None else widths.weights * shape.head
 
 
 def _table(shape: Shape, response_tokens: int) -> int:
     return 4 * chunk_rows(shape, response_tokens) * shape.vocabulary
 
 
-def _float32_weights(shape: Shape, widths: Widths) -> int:
-    return 0 if widths.weights == 4 else 4 * shape.head
+def _narrow_weights(shape: Shape, widths: Widths) -> int:
+    """The head in the width of the arithmetic, where it has another itself: made once for a pass."""
+    return widths.compute * shape.head if widths.casts else 0

@@ -99,8 +99,10 @@ def stages(load: Load) -> dict[str, dict[str, float]]:
     sync = {"CUDA, gaps": CONTEXT}
     if load.vllm:
         generate |= {"vLLM's weights": load.vllm_weights, "vLLM's workspace": load.vllm_workspace}
-        # The largest tensor is there twice while it is loaded.
-        sync = {"vLLM's weights": load.vllm_weights + 2 * shape.head, "CUDA, gaps": asleep}
+        # The largest tensor is there twice while it is loaded, and one that is merged with its adapter comes from two
+        # of float32.
+        merged = 0 if widths.adapter is None else (4 + 4 + 2) * shape.intermediate * shape.hidden
+        sync = {"vLLM's weights": load.vllm_weights + max(2 * shape.head, merged), "CUDA, gaps": asleep}
     update = {"gradients": gradient_bytes(shape, widths)}
     return {
         "generate": stay | generate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from grpo.memory.adapter import Adapter
 from grpo.memory.model_shape import Shape
 
 STATE = {"adamw": 8, "adamw_8bit": 2, "adamw_offload": 0}
@@ -26,8 +27,8 @@ class Widths:
     """Of a number in the arithmetic of the layers: 2 is bfloat16."""
     reference: float = 0
     """0 without a reference, or with one on the host."""
-    trained: int | None = None
-    """Parameters that have a gradient and a state; None: all of them."""
+    adapter: Adapter | None = None
+    """All that has a gradient and a state, beside frozen weights; None: all weights are trained."""
 
     @property
     def casts(self) -> bool:
@@ -36,7 +37,8 @@ class Widths:
 
 
 def weight_bytes(shape: Shape, widths: Widths) -> float:
-    return widths.weights * shape.parameters
+    own = 0 if widths.adapter is None else widths.adapter.weights * widths.adapter.parameters(shape)
+    return widths.weights * shape.parameters + own
 
 
 def gradient_bytes(shape: Shape, widths: Widths) -> float:
@@ -55,10 +57,13 @@ def reference_bytes(shape: Shape, widths: Widths) -> float:
 def copy_bytes(shape: Shape, widths: Widths, layers: int) -> float:
     """Copies of so many layers' weights in the width of the arithmetic; none where the weights have it themselves.
 
-    The embedding is looked up and not multiplied, and the head stays in float32 (model/head.py): neither is copied.
+    The embedding is looked up and not multiplied; the head's copy is in output_head.py.
     """
+    if widths.adapter is not None:
+        cast = widths.adapter.weights != widths.compute
+        return widths.compute * widths.adapter.parameters(shape) / shape.layers * layers if cast else 0.0
     return widths.compute * shape.layer * layers if widths.casts else 0.0
 
 
 def _trained(shape: Shape, widths: Widths) -> int:
-    return shape.parameters if widths.trained is None else widths.trained
+    return shape.parameters if widths.adapter is None else widths.adapter.parameters(shape)

@@ -1,6 +1,6 @@
 """One checkpoint: a Hugging Face folder with the trainer's state beside the model, and a list of what it should hold.
 
-    checkpoint-7/  model.safetensors, config.json, ...    what transformers and vLLM load
+    checkpoint-7/  model.safetensors, config.json, ...    what transformers and vLLM load; of LoRA the adapter alone
                    trainer_state.pt                       optimizer, schedule, KL weights, step, config, wandb id
                    manifest.json                          each file's size and SHA-256
 
@@ -15,19 +15,22 @@ import hashlib
 import re
 import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.errors import RunError, UserError
 from grpo.files import read_json, write_json
 from grpo.folders import folder_written_whole
-from grpo.model.learner import Learner
 from grpo.model.optimizers import state_bytes
+from grpo.model.policy import Policy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,7 +44,7 @@ MIB = 2**20
 class Trained:
     """What training changes, and a checkpoint therefore holds."""
 
-    policy: Learner
+    policy: Policy
     kl_coef: KLCoefficient
     old_kl_coef: OldKLCoefficient
 
@@ -54,9 +57,18 @@ class Restored:
     wandb_id: str | None
 
 
-def save_model(folder: Path, policy: Learner, tokenizer: PreTrainedTokenizerBase) -> None:
+def save_model(folder: Path, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
     """The policy as a folder that transformers and vLLM load. Raises: RunError, with the old folder in place."""
-    _write(folder, policy, tokenizer, state=None)
+    with _written(folder, needed=_bytes(policy.model.state_dict())) as part:
+        policy.save(part)
+        tokenizer.save_pretrained(part)
+
+
+def save_trained(folder: Path, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
+    """What was trained of the policy, as a checkpoint has it: of LoRA the adapter. Raises: RunError, as above."""
+    with _written(folder, needed=_bytes(policy.kept())) as part:
+        policy.save_kept(part)
+        tokenizer.save_pretrained(part)
 
 
 def save_checkpoint(
@@ -80,7 +92,11 @@ def save_checkpoint(
         "config": config,
         "wandb_id": wandb_id,
     }
-    _write(folder, policy, tokenizer, state)
+    with _written(folder, needed=_bytes(policy.kept()) + state_bytes(policy.optimizer)) as part:
+        policy.save_kept(part)
+        tokenizer.save_pretrained(part)
+        torch.save(state, part / STATE)
+        write_json(part / MANIFEST, {path.name: _listed(path) for path in sorted(part.iterdir())})
 
 
 def checkpoints(run: Path) -> dict[int, Path]:
@@ -134,15 +150,15 @@ def restore(checkpoint: Path, trained: Trained) -> Restored:
     return Restored(state["step"], state.get("wandb_id"))
 
 
-def _write(folder: Path, policy: Learner, tokenizer: PreTrainedTokenizerBase, state: dict | None) -> None:
+@contextmanager
+def _written(folder: Path, *, needed: int) -> Iterator[Path]:
+    """A folder to fill with so many bytes. Raises: RunError, with the old folder in place."""
     try:
         with folder_written_whole(folder) as part:
-            _check_space(part, policy, state)
-            policy.model.save_pretrained(part)
-            tokenizer.save_pretrained(part)
-            if state is not None:
-                torch.save(state, part / STATE)
-                write_json(part / MANIFEST, {path.name: _listed(path) for path in sorted(part.iterdir())})
+            free = shutil.disk_usage(part).free
+            if free < needed:
+                raise OSError(f"it takes {needed / MIB:,.0f} MiB, and {free / MIB:,.0f} MiB are free on that disk")
+            yield part
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:  # a full disk is each of them for someone
         raise RunError(
             f"{folder} could not be saved: {error}. What was saved before is whole. If the disk is full, free some of "
@@ -150,13 +166,8 @@ def _write(folder: Path, policy: Learner, tokenizer: PreTrainedTokenizerBase, st
         ) from error
 
 
-def _check_space(part: Path, policy: Learner, state: dict | None) -> None:
-    needed = sum(tensor.nbytes for tensor in policy.model.state_dict().values())
-    if state is not None:
-        needed += state_bytes(policy.optimizer)
-    free = shutil.disk_usage(part).free
-    if free < needed:
-        raise OSError(f"it takes {needed / MIB:,.0f} MiB, and {free / MIB:,.0f} MiB are free on that disk")
+def _bytes(tensors: dict[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _listed(path: Path) -> dict[str, Any]:

@@ -7,11 +7,13 @@ is [chunk, V] instead of [B, T, V], which for a vocabulary of 151,936 is what de
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from grpo.model.head import float32_logits
+from grpo.model.head import head_function
 from grpo.shapes import is_mask, same_shape
 
 MAX_CHUNK_ELEMENTS = 2**25
@@ -19,7 +21,14 @@ MAX_CHUNK_ELEMENTS = 2**25
 
 
 def token_logprobs(
-    model: nn.Module, inputs: Tensor, targets: Tensor, mask: Tensor, temperature: float, *, train_entropy: bool = False
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    mask: Tensor,
+    temperature: float,
+    *,
+    train_entropy: bool = False,
+    head_dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor]:
     """log p(target | prefix) of the distribution that the sampler draws from, and that distribution's entropy.
 
@@ -32,6 +41,7 @@ def token_logprobs(
         mask: [B, T] bool, the positions wanted.
         temperature: > 0.
         train_entropy: whether the entropy keeps its graph; without, it costs no memory in the backward pass.
+        head_dtype: of the logits where the layers compute in bfloat16 (head.py); all after them is float32.
 
     Returns: log-probabilities and entropies in nats, both [B, T] float32, 0 outside the mask.
     """
@@ -42,17 +52,16 @@ def token_logprobs(
     # No attention mask: padding is on the right, where a causal model cannot see it.
     hidden = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
     head = model.get_output_embeddings()
+    logits_of = head_function(head, head_dtype)
     wanted, picked = hidden[mask], targets[mask]  # [N, H], [N]
     softcap = getattr(model.config, "final_logit_softcapping", None)  # Gemma squashes its logits
     rows = max(1, MAX_CHUNK_ELEMENTS // head.weight.shape[0])
     chunks = list(zip(wanted.split(rows), picked.split(rows), strict=True))
+    settings = (temperature, softcap, train_entropy)
     if len(chunks) > 1 and torch.is_grad_enabled():
-        chunked = [
-            checkpoint(_head_logprobs, head, h, t, temperature, softcap, train_entropy, use_reentrant=False)
-            for h, t in chunks
-        ]
+        chunked = [checkpoint(_head_logprobs, logits_of, h, t, *settings, use_reentrant=False) for h, t in chunks]
     else:
-        chunked = [_head_logprobs(head, h, t, temperature, softcap, train_entropy) for h, t in chunks]
+        chunked = [_head_logprobs(logits_of, h, t, *settings) for h, t in chunks]
     empty = torch.zeros(mask.shape, dtype=torch.float32, device=inputs.device)
     logprobs = empty.masked_scatter(mask, torch.cat([logprobs for logprobs, _ in chunked]))
     entropy = empty.masked_scatter(mask, torch.cat([entropies for _, entropies in chunked]))
@@ -60,10 +69,15 @@ def token_logprobs(
 
 
 def _head_logprobs(
-    head: nn.Module, hidden: Tensor, targets: Tensor, temperature: float, softcap: float | None, train_entropy: bool
+    logits_of: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    targets: Tensor,
+    temperature: float,
+    softcap: float | None,
+    train_entropy: bool,
 ) -> tuple[Tensor, Tensor]:
     """[N, H], [N] -> log-probabilities [N], entropies [N]."""
-    logits = float32_logits(head, hidden)
+    logits = logits_of(hidden)
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
     logits = logits / temperature

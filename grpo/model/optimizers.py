@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from grpo.errors import UserError
+from grpo.memory.widths import STATE
 from grpo.model.adamw import AdamWByTensor
 
 OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_offload")
@@ -51,8 +52,8 @@ def check_optimizer(name: str, device: str) -> None:
 
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
-    """The optimizer of a model's parameters, float32 or bfloat16, on whatever device they are."""
-    parameters = list(model.parameters())
+    """The optimizer of the parameters that are trained, float32 or bfloat16, on whatever device they are."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     adamw = dict(lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay)
     if settings.name == "adamw_8bit":
         from grpo.model.adamw_8bit import AdamW8bit
@@ -69,6 +70,12 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
 def state_bytes(optimizer: Optimizer) -> int:
     """Bytes of the optimizer's state, as it lies in memory and in a checkpoint."""
     return sum(_bytes(value) for slot in optimizer.state.values() for value in slot.values())
+
+
+def state_bytes_to_come(optimizer: Optimizer, name: str) -> int:
+    """Bytes of the card that the state takes from the first update on, 0 where it is there; by `--optimizer`'s name."""
+    trained = (p for group in optimizer.param_groups for p in group["params"] if p.requires_grad)
+    return 0 if optimizer.state else STATE[name] * sum(parameter.numel() for parameter in trained)
 
 
 def _bytes(tensor: Tensor) -> int:

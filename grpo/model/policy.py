@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from grpo.model.host import rest_on_host, visiting
-from grpo.model.learner import Learner, autocast, on_device
+from grpo.model.learner import Learner, autocast
 from grpo.model.logprobs import token_logprobs
 from grpo.model.optimizers import OptimizerSettings
+from grpo.model.passes import Passes
+from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.records import Batch
 
 
@@ -29,11 +32,14 @@ class Policy(Learner):
         micro_batch_tokens: int,
         optimizer: OptimizerSettings | None = None,
         train_entropy: bool = False,
+        head_dtype: torch.dtype = torch.float32,
     ) -> None:
-        """train_entropy: whether the entropy keeps its graph, as an entropy bonus needs."""
+        """train_entropy: whether the entropy keeps its graph, as an entropy bonus needs; head_dtype: of the output
+        head's matrix product (head.py)."""
         super().__init__(model, optimizer or OptimizerSettings(), micro_batch_tokens)
         self.temperature = temperature
         self.train_entropy = train_entropy
+        self.head_dtype = head_dtype
 
     def outputs(self, micro_batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the targets and entropies, both [B, T] float32, 0 outside the mask."""
@@ -44,6 +50,7 @@ class Policy(Learner):
             micro_batch.mask,
             self.temperature,
             train_entropy=self.train_entropy,
+            head_dtype=self.head_dtype,
         )
 
     def logprobs(self, batch: Batch, temperature: float | None = None) -> Tensor:
@@ -51,11 +58,11 @@ class Policy(Learner):
 
         At the policy's own (the sampler's) temperature unless another is given.
         """
-        return _logprobs(self.model, batch, temperature or self.temperature, self.micro_batch_tokens)
+        return _logprobs(self, batch, temperature or self.temperature, "a pass for log-probabilities")
 
     def frozen_copy(self) -> Reference:
         """The reference: the policy as it is now, never trained."""
-        return Reference(copy.deepcopy(self.model), self.temperature, self.micro_batch_tokens)
+        return Reference(copy.deepcopy(self.model), self.temperature, self.micro_batch_tokens, self.head_dtype)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every (name, tensor) that an engine needs, the tied output head under its own name included.
@@ -65,21 +72,41 @@ class Policy(Learner):
         """
         yield from self.model.state_dict().items()
 
+    def save(self, folder: Path) -> None:
+        """Into a folder that transformers and vLLM load."""
+        self.model.save_pretrained(folder)
 
-class Reference:
+    def kept(self) -> dict[str, Tensor]:
+        """What a checkpoint holds of the model: that which training changes."""
+        return self.model.state_dict()
+
+    def save_kept(self, folder: Path) -> None:
+        """Into a folder that the policy can be made from again."""
+        self.save(folder)
+
+
+class Reference(Passes):
     """A frozen model that only gives log-probabilities."""
 
-    def __init__(self, model: nn.Module, temperature: float, micro_batch_tokens: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        temperature: float,
+        micro_batch_tokens: int,
+        head_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(micro_batch_tokens)
         self.model = model.eval().requires_grad_(False)
         self.device = next(model.parameters()).device
         """Where it computes, wherever it rests."""
         self.temperature = temperature
-        self.micro_batch_tokens = micro_batch_tokens
+        self.head_dtype = head_dtype
 
     def logprobs(self, batch: Batch) -> Tensor:
         """[B, T] float32, as `Policy.logprobs`."""
-        with visiting(self.model, lambda tensor: tensor.to(self.device, non_blocking=True)):
-            return _logprobs(self.model, batch, self.temperature, self.micro_batch_tokens)
+        visit = visiting(self.model, lambda tensor: tensor.to(self.device, non_blocking=True))
+        with out_of_memory("a pass of the reference", NO_REFERENCE), visit:
+            return _logprobs(self, batch, self.temperature, "a pass of the reference")
 
     def keep_in_bfloat16(self) -> None:
         """Halve the memory of float32 weights. Under autocast nothing else changes for numbers that bfloat16 has: the
@@ -95,11 +122,13 @@ class Reference:
 
 
 @torch.no_grad()
-def _logprobs(model: nn.Module, batch: Batch, temperature: float, max_tokens: int) -> Tensor:
-    device = next(model.parameters()).device
+def _logprobs(of: Policy | Reference, batch: Batch, temperature: float, name: str) -> Tensor:
+    def make(micro_batch: Batch) -> Tensor:
+        with autocast(of.device):
+            asked = (micro_batch.inputs, micro_batch.targets, micro_batch.mask)
+            return token_logprobs(of.model, *asked, temperature, head_dtype=of.head_dtype)[0].cpu()
+
     result = torch.zeros(batch.mask.shape)
-    for micro_batch, rows in on_device(batch, max_tokens, device):
-        with autocast(device):
-            logprobs, _ = token_logprobs(model, micro_batch.inputs, micro_batch.targets, micro_batch.mask, temperature)
-        result[rows, : logprobs.shape[1]] = logprobs.cpu()
+    for rows, logprobs in of.each_micro_batch(batch, make, name=name):
+        result[rows, : logprobs.shape[1]] = logprobs
     return result

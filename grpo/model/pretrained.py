@@ -85,7 +85,8 @@ def check_model(
 
 
 def load_config(source: str, *, trust_remote_code: bool) -> PretrainedConfig:
-    """The model's config. Raises: UserError where there is none."""
+    """The model's config. Raises: UserError where there is none, or only an adapter."""
+    _check_whole(Path(source).expanduser())
     try:
         return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
@@ -124,12 +125,23 @@ def _folder(source: str) -> Path | None:
     """The local folder that `source` means, None for a hub name. Raises: UserError where a path leads nowhere."""
     path = Path(source).expanduser()
     if path.is_dir():
+        _check_whole(path)
         if not (path / "config.json").is_file():
             raise UserError(f"{path} is not a model folder: it has no config.json.")
         return path
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise UserError(f"There is no model folder {path}. Give an existing folder, or a hub name such as org/name.")
     return None
+
+
+def _check_whole(path: Path) -> None:
+    """Raises: UserError for the folder of an adapter."""
+    if (path / "adapter_config.json").is_file():
+        raise UserError(
+            f"{path} is a LoRA adapter and not a whole model. Give the merged model: a run with --lora-rank saves it "
+            "at its end, as runs/NAME/model. peft merges any adapter: AutoPeftModelForCausalLM.from_pretrained(folder)"
+            ".merge_and_unload().save_pretrained(other); copy the tokenizer's files there, too."
+        )
 
 
 def _not_loaded(what: str, source: str, error: Exception) -> UserError:

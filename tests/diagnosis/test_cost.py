@@ -18,7 +18,8 @@ def config(**flags):
     "responses,expected", [(512, (4.0, 16.0)), (256, (2.0, 8.0)), (128, (2.0, 4.0)), (64, (2.0, 2.0)), (16, (2.0, 2.0))]
 )
 def test_generation_is_together_at_best_and_one_by_one_at_worst(responses, expected):
-    assert generation_seconds(2.0, 64, responses) == expected
+    assert generation_seconds(2.0, 64, responses, 256) == expected
+    assert generation_seconds(2.0, 64, responses, 32) == (expected[1], expected[1])  # fewer at once than rehearsed
 
 
 def test_a_step_by_hand():

@@ -76,7 +76,7 @@ def test_more_tokens_than_positions(folder):
 def test_data_that_is_not_there_hides_nothing_of_the_model(folder):
     findings, subject = examined(model=folder(chat_tokenizer(CHATML), eos_token_id=1), data="./no.jsonl")
     assert [f.check for f in findings if f.level == "fault"] == ["data", "ends"]
-    assert subject.lacking() == ["data"] and subject.shape
+    assert subject.lacking() == ["data"] and subject.fits
 
 
 def test_too_little_memory_keeps_the_model_from_being_loaded():

@@ -6,10 +6,13 @@ import pytest
 import torch
 from conftest import END, OTHER_END, make_policy
 from made_up import bad
+from transformers import Qwen2ForCausalLM
 
 from grpo.diagnosis.weight_sync import changed, sync_findings
 from grpo.engines.hf_engine import HFEngine
 from grpo.engines.sync import SyncProbe
+from grpo.model.lora import LoraSettings, add_adapter
+from grpo.model.lora_policy import LoraPolicy
 
 PROBE = SyncProbe(range(3, 250), max_tokens=64, temperature=1.0, tolerance=1e-4)
 
@@ -55,6 +58,20 @@ def test_a_lost_sync_is_a_fault(policy, tokenizer, lost, expected):
 def test_one_tensor_that_does_not_arrive_is_a_fault(policy, tokenizer, name):
     """No sync of the unchanged weights would show it."""
     assert levels(CopyingEngine(policy, tokenizer, left_out=[name]), policy) == ["ok", "fault", "ok"]
+
+
+@pytest.mark.parametrize("lost,expected", [((), ["ok"] * 3), ([2], ["ok", "fault", "ok"])])
+def test_of_a_lora_policy_the_adapter_is_changed(tied_folder, tokenizer, lost, expected):
+    """The engine's own model has none: it gets the merged weights."""
+    model = Qwen2ForCausalLM.from_pretrained(tied_folder, dtype=torch.float32)
+    add_adapter(model, LoraSettings(4, 8.0), base=str(tied_folder), dtype=torch.float32, seed=0)
+    policy = LoraPolicy(model, temperature=1.0, micro_batch_tokens=4096)
+    engine = CopyingEngine(policy, tokenizer, lost=lost)
+    engine.policy = make_policy(tied_folder)
+    assert levels(engine, policy) == expected
+    base = {name: value.clone() for name, value in model.state_dict().items() if ".lora_" not in name}
+    with changed(policy):
+        assert all(torch.equal(value, base[name]) for name, value in model.state_dict().items() if name in base)
 
 
 def test_an_engine_with_other_weights_from_the_start(policy, tokenizer):

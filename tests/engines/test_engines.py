@@ -1,21 +1,24 @@
 """One contract, both engines: real vLLM and transformers generation."""
 
+import math
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 
+import numpy as np
 import pytest
 import torch
 from conftest import END, OTHER_END, ROOT, make_policy
 
 from grpo.engines import choose
 from grpo.engines.choose import EngineSettings, choose_engine, end_of_sequence_ids, make_engine
-from grpo.engines.hf_engine import HFEngine
+from grpo.engines.hf_engine import Choice, HFEngine
 from grpo.errors import UserError
 from grpo.model.batching import collate
 from grpo.records import Problem
 
 TOLERANCE = 2e-5  # float32, nats
+THREADS = torch.get_num_threads()  # before any vllm is made
 
 
 @pytest.fixture(params=[pytest.param("vllm", marks=pytest.mark.vllm), "hf"])
@@ -37,6 +40,11 @@ def gap(groups, policy, temperature):
 
 def generate(engine, problems, group_size=3, temperature=1.0, max_tokens=24, seed=0, **kwargs):
     return engine.generate(problems, group_size, temperature=temperature, max_tokens=max_tokens, seed=seed, **kwargs)
+
+
+def tokens(groups):
+    """Those of each response; their log-probabilities may round otherwise in other company."""
+    return [[rollout.tokens for rollout in group.rollouts] for group in groups]
 
 
 def test_groups_come_in_order_with_g_rollouts_each(pair, problems):
@@ -99,6 +107,33 @@ def test_the_seed_decides_the_draws_and_the_trainers_generator_is_left_alone(pai
     assert one != generate(engine, problems, seed=6)
     torch.manual_seed(1)
     assert torch.equal(after, torch.rand(3))
+
+
+def test_a_responses_draws_depend_on_nothing_but_seed_and_place(pair, problems):
+    """Neither on what is generated beside it, nor on how long that is, nor on earlier calls and other generators."""
+    engine, _ = pair
+    whole = generate(engine, problems, seed=5)
+    np.random.seed(1)  # where vllm's runner for CUDA takes the seeds of requests that have none from
+    generate(engine, problems[1:], group_size=2, seed=8)
+    assert tokens(generate(engine, problems[:2], seed=5)) == tokens(whole)[:2]
+    fewer = tokens(generate(engine, problems, group_size=2, seed=5))
+    assert fewer == [group[:2] for group in tokens(whole)]
+    shorter = tokens(generate(engine, problems, max_tokens=6, seed=5))
+    assert shorter == [[response[:6] for response in group] for group in tokens(whole)]
+
+
+def test_a_group_of_one_problem_twice_gets_other_draws(pair, problems):
+    engine, _ = pair
+    one, two = generate(engine, [problems[0]] * 2, group_size=8)
+    assert len({rollout.tokens for group in (one, two) for rollout in group.rollouts}) > 12
+
+
+def test_release_changes_nothing_that_is_generated_and_what_is_held_is_not_negative(pair, problems):
+    engine, _ = pair
+    before = generate(engine, problems)
+    engine.release()
+    assert engine.held_bytes >= 0
+    assert generate(engine, problems) == before
 
 
 def test_sampling_follows_the_policy(pair):
@@ -178,12 +213,35 @@ def test_stop_texts_end_a_response_and_stay_in_it(request, tied_folder, tokenize
         assert gap(groups, policy, 1.0) < TOLERANCE
 
 
-def test_hf_engine_in_chunks_gives_every_problem_its_responses(tied_folder, tokenizer, problems):
+def test_hf_engine_in_chunks_gives_every_problem_the_responses_that_it_gets_in_one(tied_folder, tokenizer, problems):
     policy = make_policy(tied_folder)
     engine = HFEngine(policy, tokenizer, end_ids=[END, OTHER_END], max_sequences=5)
     groups = generate(engine, problems)
     assert [len(group.rollouts) for group in groups] == [3] * 4
     assert gap(groups, policy, 1.0) < TOLERANCE
+    whole = generate(HFEngine(policy, tokenizer, end_ids=[END, OTHER_END]), problems)
+    assert tokens(groups) == tokens(whole)
+
+
+def test_the_choice_takes_the_token_in_whose_share_its_number_lies():
+    """Probabilities 0.5, 0, 0.25, 0.25: the cumulative ones are 0.5, 0.5, 0.75, 1."""
+    logits = torch.tensor([0.5, 0.0, 0.25, 0.25]).log().expand(6, -1)
+    numbers = torch.tensor([0.0, 0.4999, 0.5001, 0.7499, 0.7501, 1 - 2**-24])[:, None]
+    choice = Choice(1.0, numbers)
+    chosen = choice(None, logits).argmax(-1).tolist()
+    assert chosen == [0, 0, 2, 2, 3, 3]  # never 1, whose probability is 0
+    expected = torch.tensor([0.5, 0.5, 0.25, 0.25, 0.25, 0.25]).log()
+    torch.testing.assert_close(choice.logprobs().squeeze(1), expected)
+
+
+def test_the_choice_divides_by_the_temperature_and_is_greedy_at_0():
+    logits = torch.tensor([[0.0, math.log(3.0)]])
+    hot = Choice(0.5, torch.tensor([[0.05]]))  # probabilities 0.1, 0.9
+    assert hot(None, logits).argmax().item() == 0
+    assert hot.logprobs().item() == pytest.approx(math.log(0.1), rel=1e-5)
+    greedy = Choice(0.0, torch.tensor([[0.05]]))
+    assert greedy(None, logits).argmax().item() == 1
+    assert greedy.logprobs().item() == pytest.approx(math.log(0.75), rel=1e-5)
 
 
 def test_hf_engine_refuses_another_policy(tied_folder, tokenizer):
@@ -193,6 +251,7 @@ def test_hf_engine_refuses_another_policy(tied_folder, tokenizer):
 
 
 def test_vllm_leaves_torch_threads_alone(vllm_engine):
+    assert torch.get_num_threads() == THREADS
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # vllm replaces this function by one that does nothing; the engine puts it back
     assert torch.get_num_threads() == 1

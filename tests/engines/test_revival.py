@@ -5,17 +5,20 @@ import sys
 from typing import ClassVar
 
 import pytest
+import torch
 from conftest import END, OTHER_END, ROOT, make_policy
 
 from grpo.engines.hf_engine import HFEngine
 from grpo.engines.revival import Revival
 from grpo.errors import RunError, UserError
+from grpo.out_of_memory import OutOfMemory
 
 
 class Mortal(HFEngine):
     """The real engine, which dies at chosen calls: the injected fault."""
 
     deaths: ClassVar[list[str]] = []
+    error: ClassVar[Exception] = RuntimeError("EngineCore encountered an issue")
     log: ClassVar[list[str]] = []
 
     def generate(self, *arguments, **settings):
@@ -33,7 +36,7 @@ class Mortal(HFEngine):
         self.log.append(call)
         if call in self.deaths:
             self.deaths.remove(call)
-            raise RuntimeError("EngineCore encountered an issue")
+            raise self.error
 
 
 @pytest.fixture
@@ -80,6 +83,30 @@ def test_a_second_death_is_raised(made, problems):
     with pytest.raises(RuntimeError, match="EngineCore"):
         generate(engine, problems)
     assert len(said) == 1
+
+
+@pytest.mark.parametrize("call", ["generate", "sync"])
+def test_memory_that_runs_out_is_a_death_and_at_the_second_time_a_paragraph(made, problems, monkeypatch, call):
+    policy, said, make = made
+    monkeypatch.setattr(Mortal, "error", torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    engine = Revival(make, said.append)
+    Mortal.deaths = [call]
+    engine.sync(policy)
+    generate(engine, problems)
+    assert len(said) == 1 and "Tried to allocate 2.00 GiB" in said[0]
+    Mortal.deaths = [call]
+    with pytest.raises(OutOfMemory, match=r"Memory ran out in .*--memory-fraction") as caught:
+        engine.sync(policy)
+        generate(engine, problems)
+    assert ("generating" in str(caught.value)) == (call == "generate")
+
+
+def test_memory_that_runs_out_while_an_engine_starts_is_a_paragraph(made):
+    def make():
+        raise ValueError("Free memory on device cuda:0 (3.2/23.6 GiB) on startup is less than desired")
+
+    with pytest.raises(OutOfMemory, match=r"starting the engine .*3.2/23.6 GiB.*--memory-fraction"):
+        Revival(make, print)
 
 
 @pytest.mark.parametrize("error", [UserError("a verifier"), RunError("a disk"), KeyboardInterrupt()])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from measured_bytes import forward, peak
+from measured_bytes import forward, peak, product_of_cuda
 from real_shapes import PRECISIONS, qwen_config, small
 
 from grpo.memory.model_shape import shape_of
@@ -12,6 +12,11 @@ from grpo.model.recompute import recompute_layers
 
 TOKENS = 512
 GIB = 2**30
+
+
+@pytest.fixture(autouse=True)
+def as_on_cuda(monkeypatch):
+    monkeypatch.setattr("grpo.model.head.product", product_of_cuda)
 
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["whole", "recomputed"])

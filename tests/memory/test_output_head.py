@@ -2,25 +2,26 @@
 
 import pytest
 import torch
-from measured_bytes import peak
+from measured_bytes import peak, product_of_cuda
 from real_shapes import PRECISIONS, small_config
 from torch import nn
 
 from grpo.memory.model_shape import shape_of
 from grpo.memory.output_head import chunk_rows, head_backward_bytes, head_forward_bytes, head_kept_bytes
-from grpo.model.logprobs import _head_logprobs, token_logprobs
+from grpo.model.logprobs import token_logprobs
 
 VOCABULARY = 151_936  # of Qwen2.5
+DTYPES = {4: torch.float32, 2: torch.bfloat16}
 
 
 class OnlyHead(nn.Module):
     """A causal language model whose layers are one table of hidden states."""
 
-    def __init__(self, tokens, hidden):
+    def __init__(self, tokens, hidden, dtype):
         super().__init__()
         self.config = None  # no soft cap
-        self.states = torch.randn(1, tokens, hidden, requires_grad=True)
-        self.head = nn.Linear(hidden, VOCABULARY, bias=False)
+        self.states = torch.randn(1, tokens, hidden, dtype=dtype, requires_grad=True)
+        self.head = nn.Linear(hidden, VOCABULARY, bias=False, dtype=dtype)
         self.head.weight.grad = torch.zeros_like(self.head.weight)  # there is one from an earlier micro-batch
 
     def base_model(self, input_ids, use_cache):
@@ -30,29 +31,43 @@ class OnlyHead(nn.Module):
         return self.head
 
 
-@pytest.mark.parametrize("hidden,rows", [(16, 12), (256, 12)], ids=["tables decide", "the head's gradient decides"])
-def test_the_peak_of_several_chunks(monkeypatch, hidden, rows):
+@pytest.mark.parametrize("precision", ["float32", "autocast", "bfloat16"])
+@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.parametrize("hidden", [16, 256], ids=["tables decide", "the head's gradient decides"])
+def test_the_peak_of_the_backward_pass(monkeypatch, hidden, chunks, precision):
+    rows = 12
+    monkeypatch.setattr("grpo.model.head.product", product_of_cuda)
     for module in ("grpo.model.logprobs", "grpo.memory.output_head"):
         monkeypatch.setattr(f"{module}.MAX_CHUNK_ELEMENTS", rows * VOCABULARY)
     shape = shape_of(small_config(vocab_size=VOCABULARY, hidden_size=hidden, intermediate_size=16))
-    tokens, widths = 3 * rows, PRECISIONS["autocast"]
+    tokens, widths = chunks * rows, PRECISIONS[precision]
     assert chunk_rows(shape, tokens) == rows
-    model, ids = OnlyHead(tokens, hidden), torch.zeros(1, tokens, dtype=torch.int64)
+    model, ids = OnlyHead(tokens, hidden, DTYPES[widths.weights]), torch.zeros(1, tokens, dtype=torch.int64)
     mask = torch.ones(1, tokens, dtype=torch.bool)
 
     def forward_and_backward():
-        token_logprobs(model, ids, ids, mask, 1.0)[0].sum().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
+            logprobs, _ = token_logprobs(model, ids, ids, mask, 1.0)
+        logprobs.sum().backward()
 
     formula = head_kept_bytes(shape, widths, tokens) + head_backward_bytes(shape, widths, tokens)
     assert peak(forward_and_backward) == pytest.approx(formula, rel=0.05)
 
 
-def test_the_peak_of_a_chunk_without_a_gradient():
-    shape = shape_of(small_config(vocab_size=VOCABULARY, hidden_size=64, intermediate_size=16))
-    head, hidden, targets = nn.Linear(64, VOCABULARY, bias=False), torch.randn(24, 64), torch.zeros(24, dtype=int)
-    with torch.no_grad():
-        measured = peak(lambda: _head_logprobs(head, hidden, targets, 1.0, None, False))
-    assert measured == pytest.approx(head_forward_bytes(shape, PRECISIONS["autocast"], 24), rel=0.05)
+@pytest.mark.parametrize("precision", ["float32", "autocast", "bfloat16"])
+def test_the_peak_of_a_chunk_without_a_gradient(monkeypatch, precision):
+    monkeypatch.setattr("grpo.model.head.product", product_of_cuda)
+    shape, widths = (
+        shape_of(small_config(vocab_size=VOCABULARY, hidden_size=64, intermediate_size=16)),
+        PRECISIONS[precision],
+    )
+    model, ids = OnlyHead(24, 64, DTYPES[widths.weights]), torch.zeros(1, 24, dtype=torch.int64)
+
+    def forward():
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
+            token_logprobs(model, ids, ids, ids == 0, 1.0)
+
+    assert peak(forward) == pytest.approx(head_forward_bytes(shape, widths, 24), rel=0.05)
 
 
 def test_a_chunk_of_the_real_vocabulary_is_128_mib():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from real_shapes import PRECISIONS, QWEN, qwen_config, small
 
+from grpo.memory.adapter import Adapter
 from grpo.memory.model_shape import shape_of
 from grpo.memory.widths import STATE, Widths, copy_bytes, gradient_bytes, optimizer_bytes, reference_bytes, weight_bytes
 from grpo.model.learner import Learner
@@ -49,6 +50,8 @@ def test_sixteen_bytes_a_parameter(name):
 
 
 def test_an_adapter_is_all_that_has_a_gradient_and_a_state():
-    shape, widths = shape_of(qwen_config("Qwen2.5-7B")), Widths(weights=2, trained=80_000_000)
-    assert gradient_bytes(shape, widths) + optimizer_bytes(shape, widths) == 12 * 80_000_000
-    assert weight_bytes(shape, widths) == 2 * shape.parameters
+    """peft's own count for Qwen2.5-7B at rank 16: 40,370,176."""
+    shape, widths = shape_of(qwen_config("Qwen2.5-7B")), Widths(weights=2, adapter=Adapter(16))
+    assert gradient_bytes(shape, widths) + optimizer_bytes(shape, widths) == 12 * 40_370_176
+    assert weight_bytes(shape, widths) == 2 * shape.parameters + 4 * 40_370_176
+    assert copy_bytes(shape, widths, shape.layers) == 2 * 40_370_176  # the base is what the arithmetic takes already

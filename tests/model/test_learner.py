@@ -8,7 +8,7 @@ from conftest import make_batch
 from torch import nn
 
 from grpo.algorithm.objective import Measured
-from grpo.model.learner import Learner, not_finite, on_device
+from grpo.model.learner import Learner, not_finite
 from grpo.model.optimizers import OptimizerSettings
 
 MASK = torch.tensor([[True, True, True], [True, False, False], [True, True, False], [True, True, True]])
@@ -99,8 +99,3 @@ def test_a_module_learns():
     learner = Learner(Score(), OptimizerSettings(learning_rate=0.02), 4)
     errors = [learner.update(batch(), least_squares)["error"] for _ in range(60)]
     assert errors[-1] < 0.2 * errors[0]
-
-
-def test_every_row_comes_once_in_the_micro_batches():
-    rows = [row for _, rows in on_device(batch(), 4, torch.device("cpu")) for row in rows.tolist()]
-    assert sorted(rows) == [0, 1, 2, 3]
