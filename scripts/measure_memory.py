@@ -108,9 +108,9 @@ def of_vllm(config: Config, load: Load, policy: Policy) -> Iterator[Row]:
     engine = make_engine("vllm", config.model, tokenizer, settings, policy)
     engine.sync(policy)
     engine.generate([Problem("", (1, 2, 3), {})], 4, temperature=1.0, max_tokens=8, seed=0)
-    yield Row("vLLM asleep (estimated)", ASLEEP, used_of_card() - before)
-    engine.score([[1, 2, 3]])  # it wakes
     yield Row("vLLM awake: --memory-fraction of the card", config.memory_fraction * load.card, used_of_card() - before)
+    engine.release()
+    yield Row("vLLM asleep (estimated)", ASLEEP, used_of_card() - before)
     engine.close()
 
 

@@ -37,7 +37,10 @@ def python(bench, code, seconds=60.0):
 def gone(pid):
     """Whether a process ends within some seconds: one that is killed takes a moment to."""
     for _ in range(100):
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.1)
     return False

@@ -41,7 +41,7 @@ def test_what_a_card_reports_becomes_rows(tmp_path, monkeypatch, vllm_engine):
     flags = [*FLAGS, "--model", str(tmp_path / "model"), "--device", "cpu", "--micro-batch-tokens", "2048"]
     config, _ = measure_memory.settled(measure_memory.parse(flags))
     load = measure_memory.load_on(config)
-    used = iter([3.0 * GIB, 4.0 * GIB, 4.5 * GIB, 20 * GIB])
+    used = iter([3.0 * GIB, 4.0 * GIB, 20 * GIB, 4.5 * GIB])
     monkeypatch.setattr(measure_memory, "peak_on_card", lambda run: (run(), (6 * GIB, 7 * GIB))[1])
     monkeypatch.setattr(measure_memory, "used_of_card", lambda: next(used))
     allocated = iter([1 * GIB, 3 * GIB])

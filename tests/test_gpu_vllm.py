@@ -62,13 +62,14 @@ def gap(groups, policy):
     return (policy.logprobs(batch) - batch.sampler_logprobs)[batch.mask].abs().mean().item()
 
 
-def test_it_sleeps_after_a_generation_and_wakes_with_the_new_weights(device, engine, policy, probe, problems):
+def test_it_sleeps_from_the_release_to_the_sync_and_wakes_with_the_new_weights(device, engine, policy, probe, problems):
     assert engine.on_cuda == engine.sleeps == (device == "cuda")
     for step in range(3):
         engine.sync(policy)
         assert not engine.asleep and probe.check(engine, policy, step) < probe.tolerance
-        groups = generate(engine, problems, seed=step)
-        assert engine.asleep == engine.sleeps and gap(groups, policy) < probe.tolerance
+        assert gap(generate(engine, problems, seed=step), policy) < probe.tolerance
+        engine.release()
+        assert engine.asleep == engine.sleeps
         move(policy, step)
 
 
@@ -98,6 +99,7 @@ def test_a_seed_gives_the_same_responses_whatever_was_asked_in_between(engine, p
     one = synced(5)
     between = generate(engine, problems[:2], seed=6, group_size=3)
     engine.score([[5, 6, 7, 8]])
+    engine.release()
     assert same(synced(5), one) > 0.8 and same(synced(6), one) < 0.3
     assert [group.problem for group in between] == problems[:2]
     assert len({rollout.tokens for group in one for rollout in group.rollouts}) > 12
@@ -137,7 +139,8 @@ def test_the_card_is_free_while_it_sleeps(engine, policy, problems):
     from peak_memory import used_of_card
 
     engine.sync(policy)
-    awake = used_of_card()
     generate(engine, problems, seed=0)
+    awake = used_of_card()
+    engine.release()
     asleep = used_of_card()
     assert engine.asleep and awake - asleep > 0.05 * torch.cuda.mem_get_info()[1]
