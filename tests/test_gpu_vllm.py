@@ -45,11 +45,11 @@ def probe(policy, engine):
     return SyncProbe(range(3, 250), max_tokens=192, temperature=TEMPERATURE, tolerance=tolerance)
 
 
-def move(policy, seed):
+def move(policy, seed, scale=0.05):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in policy.model.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator).to(parameter.device))
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator).to(parameter.device))
 
 
 def generate(engine, problems, seed, group_size=4, max_tokens=24, **settings):
@@ -79,6 +79,9 @@ def test_a_sync_that_is_lost_or_lacks_a_tensor_is_caught(engine, policy, probe):
     move(policy, 1)
     with pytest.raises(SyncError, match="step 1: "):
         probe.check(engine, policy, 1)
+    engine.sync(policy)
+    probe.check(engine, policy, 1)
+    move(policy, 2, scale=0.2)  # one tensor alone is to show above what bfloat16 rounds
     whole, name = policy.weights, "model.layers.1.mlp.up_proj.weight"
     policy.weights = lambda: ((key, tensor) for key, tensor in whole() if key != name)
     engine.sync(policy)
