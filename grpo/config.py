@@ -185,7 +185,7 @@ class UpdateFlags:
     reference_device: ReferenceDevice = "same"
     """Where the reference is between its uses: same as the policy, or cpu, 2 bytes a parameter less on the card."""
     sync_tolerance: float | None = None
-    """Largest mean log-probability gap after a sync, nats; unset: 1e-4 in float32, 5e-2 in bfloat16."""
+    """Largest mean log-probability gap after a sync, nats; unset: 1e-4 in float32, 0.2 in bfloat16."""
 
 
 @dataclass(frozen=True, kw_only=True)

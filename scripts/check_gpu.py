@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from gpu_parts import PARTS, Bench, Part
+from gpu_bench import Bench, Part
+from gpu_parts import PARTS
 from gpu_report import report
 
 ROOT = Path(__file__).resolve().parent.parent

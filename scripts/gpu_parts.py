@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpu_report import failures, metrics_table, outcomes_table
+from gpu_bench import ROOT, Bench, Part, failed, script, words
+from gpu_report import cases, failures, metrics_table, outcomes_table
 from memory_rows import Row, table
-from timed_command import Done, run
 
-ROOT = Path(__file__).resolve().parent.parent
-BAD = ("Traceback (most recent call last)", "CUDA error", "CUDA Error", "Segmentation fault")
-"""Words that a command may not leave in its log, also where it ends with status 0."""
 ANY_REWARD = "def reward(tokens):\n    return float(sum(tokens) % 7)\n"
 """Random weights are never correct: a reward that differs within groups all the same, so that there is a gradient."""
 TOLERATED = 0.10
@@ -24,67 +19,6 @@ ELSEWHERE = ("test_gpu_command.py", "test_gpu_memory.py")
 """Tests of what other parts of the check do."""
 
 
-@dataclass
-class Part:
-    """What came of a part."""
-
-    well: bool
-    text: str
-    """Markdown."""
-    left_out: bool = False
-    final: bool = False
-    """Nothing after it would be of use."""
-    seconds: float = 0.0
-
-    @property
-    def word(self) -> str:
-        return "left out" if self.left_out else "well" if self.well else "FAILED"
-
-
-@dataclass
-class Bench:
-    """Where the parts work, and what they have found out."""
-
-    folder: Path
-    device: str
-    quick: bool
-    env: dict[str, str]
-    shape: str = "tiny"
-    vllm: bool = False
-    """Whether the engine is vLLM."""
-    timed: list[Done] = field(default_factory=list)
-
-    @property
-    def command(self) -> str:
-        flags = [*(["--device cpu"] if self.device == "cpu" else []), *(["--quick"] if self.quick else [])]
-        return " ".join(["python scripts/check_gpu.py", *flags])
-
-    @property
-    def model(self) -> Path:
-        return self.folder / "model"
-
-    def python(self, name: str, seconds: float, *arguments: str | Path, **env: str) -> Done:
-        """A Python process; its output goes to NAME.log."""
-        command = [sys.executable, *map(str, arguments)]
-        return run(command, self.folder / f"{name}.log", seconds, self.env | env, self.folder)
-
-
-def script(name: str) -> Path:
-    return ROOT / "scripts" / name
-
-
-def failed(done: Done, what: str) -> Part:
-    """A command that did not end well, with the end of its log."""
-    return Part(
-        False, f"{what}: {done.ending or 'see its output'}. {done.log.name} ends with:\n\n```\n{done.tail}\n```"
-    )
-
-
-def words(done: Done) -> list[str]:
-    """Lines of a log that a healthy command does not write."""
-    return [line for line in done.output.splitlines() if any(bad in line for bad in BAD)]
-
-
 # The parts ------------------------------------------------------------------------------------------------------------
 
 
@@ -93,7 +27,7 @@ def what_is_here(bench: Bench) -> Part:
     done = bench.python("machine", 120, script("gpu_machine.py"))
     if done.status != 0:
         return failed(done, "torch cannot be asked")
-    found = json.loads(done.output.splitlines()[-1])
+    (found,) = objects(done.output, '{"Python"')
     size = int(found.pop("bytes", 0))
     rows = "\n".join(f"| {name} | {value} |" for name, value in found.items())
     text = f"| | |\n|---|---|\n{rows}"
@@ -130,7 +64,8 @@ def tests(bench: Bench) -> Part:
     text = outcomes_table(results)
     for name, end in failures(results):
         text += f"\n\n<details><summary>{name}</summary>\n\n```\n{end}\n```\n</details>"
-    return Part(done.status == 0, text)
+    passed = any(outcome == "passed" for _, outcome, _, _ in cases(results))  # where all are left out nothing is shown
+    return Part(done.status == 0 and passed, text)
 
 
 def two_steps(bench: Bench) -> Part:
@@ -171,9 +106,9 @@ def memory(bench: Bench) -> Part:
     if not bench.model.exists():
         return Part(False, "There is no model: see the part before.")
     done = bench.python("memory", 240, script("measure_memory.py"), "--json", *run_flags(bench))
-    if done.status != 0:
-        return failed(done, "measuring")
-    rows = [Row(**row) for row in json.loads(last_json(done.output))]
+    rows = [Row(**row) for row in objects(done.output, '{"what"')]
+    if done.status != 0 or not rows:
+        return Part(False, f"{table(rows)}\n\n{failed(done, 'measuring').text}")
     beyond = [r.what for r in rows if "estimated" not in r.what and r.ratio > 1 + TOLERATED]
     text = table(rows)
     if beyond:
@@ -181,9 +116,9 @@ def memory(bench: Bench) -> Part:
     return Part(not beyond, text)
 
 
-def last_json(output: str) -> str:
-    """The last line that is a list: libraries may write behind it."""
-    return [line for line in output.splitlines() if line.startswith("[{")][-1]
+def objects(output: str, beginning: str) -> list[dict]:
+    """The lines of a log that are such JSON objects: libraries write between them."""
+    return [json.loads(line) for line in output.splitlines() if line.startswith(beginning)]
 
 
 def benchmark(bench: Bench) -> Part:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 
 import torch
@@ -68,12 +69,15 @@ def full_batch(config: Config, load: Load, policy: Policy) -> Batch:
     return whole
 
 
-def of_trainer(config: Config, load: Load, *, on_card: bool) -> list[Row]:
-    """Weights, and the peaks of the two passes. An update before them, not measured, brings the optimizer's state."""
+def of_trainer(config: Config, load: Load, *, on_card: bool) -> Iterator[Row]:
+    """Weights, and the peaks of the two passes; on a card what CUDA takes, and vLLM beside the policy.
+
+    An update before the passes, which is not measured, brings the optimizer's state.
+    """
     before = torch.cuda.memory_allocated()  # 0 in a process of its own
     policy = make_policy(config.model, config)
     weights = torch.cuda.memory_allocated() - before if on_card else sum(p.nbytes for p in policy.model.parameters())
-    rows = [Row("weights", weight_bytes(load.shape, load.widths), weights)]
+    yield Row("weights", weight_bytes(load.shape, load.widths), weights)
     batch, objective = full_batch(config, load, policy), Objective(replace(config.row, kl_coef=0.0))
     policy.update(batch, objective)
     passes = {
@@ -81,56 +85,49 @@ def of_trainer(config: Config, load: Load, *, on_card: bool) -> list[Row]:
         "update": lambda: policy.update(batch, objective),
     }
     for stage, run in passes.items():
-        if not on_card:
-            rows.append(Row(stage, planned(load, stage), weights + state_bytes(policy.optimizer) + peak_on_cpu(run)))
-            continue
-        given, taken = peak_on_card(run)
-        rows.append(Row(stage, planned(load, stage), given - before))
-        gaps = GAPS * sum(stages(load)[stage][row] for row in PASSING)
-        rows.append(Row(f"{stage}, with the allocator's gaps (estimated)", planned(load, stage) + gaps, taken - before))
+        expected = planned(load, stage)
+        if on_card:
+            given, taken = peak_on_card(run)
+            yield Row(stage, expected, given - before)
+            gaps = GAPS * sum(stages(load)[stage][row] for row in PASSING)
+            yield Row(f"{stage}, with the allocator's gaps (estimated)", expected + gaps, taken - before)
+        else:
+            yield Row(stage, expected, weights + state_bytes(policy.optimizer) + peak_on_cpu(run))
     if on_card:
-        rows.append(Row("CUDA itself (estimated)", CONTEXT, used_of_card() - torch.cuda.memory_reserved()))
+        yield Row("CUDA itself (estimated)", CONTEXT, used_of_card() - torch.cuda.memory_reserved())
         if load.vllm:
-            rows += of_vllm(config, load, policy)
-    return rows
+            yield from of_vllm(config, load, policy)
 
 
-def of_vllm(config: Config, load: Load, policy: Policy) -> list[Row]:
-    """vLLM beside the policy: all that it takes while it is awake, and what it keeps while it sleeps."""
+def of_vllm(config: Config, load: Load, policy: Policy) -> Iterator[Row]:
+    """vLLM beside the policy: what it keeps while it sleeps, and all that it takes while it is awake."""
     tokenizer = AutoTokenizer.from_pretrained(config.model)
     limits = dict(max_prompt_tokens=config.max_prompt_tokens, max_response_tokens=config.max_response_tokens)
+    settings = engine_settings(config, stop=(), sequences=config.responses_per_step, **limits)
     before = used_of_card()
-    engine = make_engine(
-        "vllm",
-        config.model,
-        tokenizer,
-        engine_settings(config, stop=(), sequences=config.responses_per_step, **limits),
-        policy,
-    )
+    engine = make_engine("vllm", config.model, tokenizer, settings, policy)
     engine.sync(policy)
     engine.generate([Problem("", (1, 2, 3), {})], 4, temperature=1.0, max_tokens=8, seed=0)
-    asleep = used_of_card() - before
-    engine.score([[1, 2, 3]])
-    awake = used_of_card() - before
+    yield Row("vLLM awake: --memory-fraction of the card", config.memory_fraction * load.card, used_of_card() - before)
+    engine.release()
+    yield Row("vLLM asleep (estimated)", ASLEEP, used_of_card() - before)
     engine.close()
-    return [
-        Row("vLLM awake: --memory-fraction of the card", config.memory_fraction * load.card, awake),
-        Row("vLLM asleep (estimated)", ASLEEP, asleep),
-    ]
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the table; with --json the rows as the last line, for check_gpu.py."""
+    """Prints the table; with --json each row as a line, as soon as it is measured, for check_gpu.py."""
     as_json = "--json" in arguments
     config, _ = settled(parse([flag for flag in arguments if flag != "--json"]))
     engine, reason = choose_engine(config.engine)
     load = load_on(config)
     config = replace(config, micro_batch_tokens=load.tokens)  # no more than an update has
-    rows = of_trainer(config, load, on_card=torch_device(config) == "cuda")
     print(f"{torch_device(config)}; {engine} ({reason}); {load.tokens:,} positions in the largest micro-batch\n")
+    rows = []
+    for row in of_trainer(config, load, on_card=torch_device(config) == "cuda"):
+        rows.append(row)
+        if as_json:
+            print(json.dumps(asdict(row)), flush=True)
     print(table(rows))
-    if as_json:
-        print(json.dumps([asdict(row) for row in rows]))
     return 0
 
 

@@ -4,16 +4,19 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import ROOT
 
 sys.path.append(str(ROOT / "scripts"))
 import check_gpu
 import gpu_parts
+from gpu_bench import Bench, Part
 from gpu_machine import machine
-from gpu_parts import Bench, Part, shape_for
+from gpu_parts import shape_for
 from gpu_report import cases, failures, metrics_table, outcomes_table, report
 from memory_rows import GIB
 from timed_command import run
@@ -29,6 +32,18 @@ def python(bench, code, seconds=60.0):
     return lambda name, *_, **__: run(
         [sys.executable, "-c", code], bench.folder / f"{name}.log", seconds, bench.env, ROOT
     )
+
+
+def gone(pid):
+    """Whether a process ends within some seconds: one that is killed takes a moment to."""
+    for _ in range(100):
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 # The parts ------------------------------------------------------------------------------------------------------------
@@ -67,6 +82,18 @@ def test_a_torch_that_cannot_be_imported_is_shown(bench):
     assert not part.well and "exit status 1" in part.text and "libcudart.so.13" in part.text
 
 
+@pytest.mark.parametrize(
+    "junit,well", [("<testcase name='a'/>", True), ("<testcase name='a'><skipped/></testcase>", False)]
+)
+def test_tests_that_are_all_left_out_show_nothing(bench, junit, well):
+    (bench.folder / "tests.xml").write_text(f"<testsuite>{junit}</testsuite>")
+    bench.python = python(bench, "print('1 test')")
+    assert gpu_parts.tests(bench).well == well
+    (bench.folder / "tests.xml").unlink()
+    bench.python = python(bench, "raise ImportError('no pytest')")
+    assert "no pytest" in gpu_parts.tests(bench).text
+
+
 def test_a_run_that_ends_well_with_bad_words_has_failed(bench):
     (bench.folder / "runs" / "two-steps").mkdir(parents=True)
     rows = [{"step": step, "policy/sync_gap": 0.01} for step in range(3)]
@@ -80,12 +107,16 @@ def test_a_run_that_ends_well_with_bad_words_has_failed(bench):
 
 
 def test_a_run_that_hangs_is_ended_and_shown(bench):
-    code = "import subprocess, time; subprocess.Popen(['sleep', '62']); print('begun', flush=True); time.sleep(60)"
-    bench.python = python(bench, code, seconds=1.5)
+    left = "import time; time.sleep(60)"
+    code = (
+        f"import os, subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {left!r}]).pid, flush=True); {left}"
+    )
+    bench.python = python(bench, code, seconds=3)
     bench.model.mkdir()
     part = gpu_parts.memory(bench)
-    assert not part.well and "not done after" in part.text and "begun" in part.text
-    assert subprocess.run(["pgrep", "-f", "^sleep 62$"], capture_output=True).stdout == b""
+    assert not part.well and "not done after" in part.text
+    pid = (bench.folder / "memory.log").read_text().strip()
+    assert pid in part.text and gone(int(pid))
 
 
 @pytest.mark.parametrize("measured,well", [(1.05, True), (1.2, False)])
@@ -94,11 +125,15 @@ def test_memory_beyond_the_plan_fails_and_an_estimate_does_not(bench, measured, 
         {"what": "update", "planned": GIB, "measured": measured * GIB},
         {"what": "vLLM asleep (estimated)", "planned": GIB, "measured": 3 * GIB},
     ]
-    bench.python = python(bench, f"print('[x]'); print({json.dumps(rows)!r}); print('a library says goodbye')")
+    said = "\n".join(["a library says hello", *map(json.dumps, rows), "and goodbye"])
+    bench.python = python(bench, f"print({said!r})")
     bench.model.mkdir()
     part = gpu_parts.memory(bench)
     assert part.well == well and f"| update | 1.00 | {measured:.2f} | {measured:.2f} |" in part.text
     assert ("above what was planned: update." in part.text) != well
+    bench.python = python(bench, f"print({said!r}); raise ValueError('Free memory on device is less')")
+    part = gpu_parts.memory(bench)  # what was measured before is shown
+    assert not part.well and "| update | 1.00 |" in part.text and "Free memory on device" in part.text
 
 
 def test_parts_that_need_the_model_say_that_it_is_missing(bench):

@@ -14,7 +14,8 @@ from grpo.engines.choose import built_for_a_card
 from grpo.engines.sync import TOLERANCE
 
 sys.path.append(str(ROOT / "scripts"))
-from gpu_parts import ANY_REWARD, Bench, run_flags, script, words
+from gpu_bench import Bench, script, words
+from gpu_parts import ANY_REWARD, run_flags
 
 SMALLEST = "--precision bfloat16 --optimizer adamw_8bit --reference-device cpu --gradient-checkpointing True".split()
 OFFLOADED = "--optimizer adamw_offload --reference-device cpu --gradient-checkpointing False".split()

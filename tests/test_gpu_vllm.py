@@ -45,11 +45,11 @@ def probe(policy, engine):
     return SyncProbe(range(3, 250), max_tokens=192, temperature=TEMPERATURE, tolerance=tolerance)
 
 
-def move(policy, seed):
+def move(policy, seed, scale=0.05):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in policy.model.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator).to(parameter.device))
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator).to(parameter.device))
 
 
 def generate(engine, problems, seed, group_size=4, max_tokens=24, **settings):
@@ -62,13 +62,14 @@ def gap(groups, policy):
     return (policy.logprobs(batch) - batch.sampler_logprobs)[batch.mask].abs().mean().item()
 
 
-def test_it_sleeps_after_a_generation_and_wakes_with_the_new_weights(device, engine, policy, probe, problems):
+def test_it_sleeps_from_the_release_to_the_sync_and_wakes_with_the_new_weights(device, engine, policy, probe, problems):
     assert engine.on_cuda == engine.sleeps == (device == "cuda")
     for step in range(3):
         engine.sync(policy)
         assert not engine.asleep and probe.check(engine, policy, step) < probe.tolerance
-        groups = generate(engine, problems, seed=step)
-        assert engine.asleep == engine.sleeps and gap(groups, policy) < probe.tolerance
+        assert gap(generate(engine, problems, seed=step), policy) < probe.tolerance
+        engine.release()
+        assert engine.asleep == engine.sleeps
         move(policy, step)
 
 
@@ -78,6 +79,9 @@ def test_a_sync_that_is_lost_or_lacks_a_tensor_is_caught(engine, policy, probe):
     move(policy, 1)
     with pytest.raises(SyncError, match="step 1: "):
         probe.check(engine, policy, 1)
+    engine.sync(policy)
+    probe.check(engine, policy, 1)
+    move(policy, 2, scale=0.2)  # one tensor alone is to show above what bfloat16 rounds
     whole, name = policy.weights, "model.layers.1.mlp.up_proj.weight"
     policy.weights = lambda: ((key, tensor) for key, tensor in whole() if key != name)
     engine.sync(policy)
@@ -98,6 +102,7 @@ def test_a_seed_gives_the_same_responses_whatever_was_asked_in_between(engine, p
     one = synced(5)
     between = generate(engine, problems[:2], seed=6, group_size=3)
     engine.score([[5, 6, 7, 8]])
+    engine.release()
     assert same(synced(5), one) > 0.8 and same(synced(6), one) < 0.3
     assert [group.problem for group in between] == problems[:2]
     assert len({rollout.tokens for group in one for rollout in group.rollouts}) > 12
@@ -137,7 +142,8 @@ def test_the_card_is_free_while_it_sleeps(engine, policy, problems):
     from peak_memory import used_of_card
 
     engine.sync(policy)
-    awake = used_of_card()
     generate(engine, problems, seed=0)
+    awake = used_of_card()
+    engine.release()
     asleep = used_of_card()
     assert engine.asleep and awake - asleep > 0.05 * torch.cuda.mem_get_info()[1]

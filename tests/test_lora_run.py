@@ -36,7 +36,7 @@ def model_of(folder):
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
-@pytest.mark.parametrize("engine", ["vllm", "hf"])
+@pytest.mark.parametrize("engine", [pytest.param("vllm", marks=pytest.mark.vllm), "hf"])
 def test_two_steps_and_two_more_are_four_to_the_last_bit(tmp_path, engine):
     flags = [*LORA, "--algo", "grpo", "--engine", engine, "--updates-per-step", "2", "--save-every", "2"]
     flags += ["--eval-problems", "0", "--steps"]
@@ -76,9 +76,9 @@ def test_a_checkpoint_holds_the_adapter_and_the_run_saves_both_models(tmp_path, 
         )
 
 
+@pytest.mark.vllm
 def test_the_merged_model_loads_in_vllm(tmp_path):
     """In a process of its own: a second vLLM in this one would take the session's down when it goes."""
-    pytest.importorskip("vllm")
     folder = run(tmp_path, *QUICK, "--steps", "1", "--learning-rate", "0.01") / "model"
     program = (
         "import sys, torch\n"

@@ -26,8 +26,12 @@ from grpo.model.batching import collate
 from grpo.model.policy import Policy
 from grpo.records import Group, Problem, Rollout
 
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
-"""Mean |difference| in nats that passes, by the coarser precision of engine and policy. Clean: 1e-6 and 1e-2."""
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.2}
+"""Mean |difference| in nats that passes, by the coarser precision of engine and policy. Clean: 1e-6 in float32.
+
+In bfloat16 it is 0.01 for the shape of Qwen2.5-0.5B, and for a small, sharp model much more. The embedded one gives the
+probe's random ids 1e-5 each, and two computations of them in bfloat16 differ by 0.04 on average, and by up to 0.09 over
+the 16 tokens that are sampled (computed on a CPU, as tests/test_gpu_vllm.py does)."""
 
 SEQUENCES, PROMPT_TOKENS, RESPONSE_TOKENS = 4, 72, 4
 

@@ -66,10 +66,10 @@ def test_a_step_of_the_published_size_has_a_seed_for_each_response():
     assert len(seeds) == 20 * 128 * 8
 
 
+@pytest.mark.vllm
 def test_vllms_sampler_for_cuda_draws_by_the_seed_and_the_position_alone():
     """Its real kernel, run by triton's interpreter on the CPU: nothing else of it runs without a card."""
     pytest.importorskip("triton", reason="triton is not installed")
-    pytest.importorskip("vllm", reason="vllm is not installed: python scripts/install.py")
     done = subprocess.run([sys.executable, "-c", CUDA_SAMPLER], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
