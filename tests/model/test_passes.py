@@ -94,6 +94,7 @@ def test_gradient_and_metrics_are_bit_for_bit_those_of_the_smaller_micro_batch(m
         measured = policy.backward(batch, Objective(ROW))
     found, halved = gradients(policy), policy.micro_batch_tokens
     assert len(said) >= 1 and halved <= above
+    policy.model.zero_grad(set_to_none=True)
     again = policy.backward(batch, Objective(ROW))  # no fault, and the smaller micro-batch has stayed
     assert policy.micro_batch_tokens == halved and len(said) == len(set(said))
     assert same(found, gradients(policy)) and measured == again
