@@ -45,7 +45,7 @@ def config():
 @pytest.mark.parametrize(
     "tokens,longest,responses,expected",
     [
-        (16384, 4023, 128, (5, 3276)),  # 16,380 positions; four of 4,023 are 16,092
+        (16384, 4023, 128, (8, 2048)),  # 16,384 positions; four of 4,023 are 16,092
         (1000, 4023, 128, (1, 4023)),  # a longer response goes alone
         (16384, 4023, 2, (2, 4023)),
         (8000, 4023, 128, (2, 4000)),
@@ -58,13 +58,12 @@ def test_the_largest_micro_batch(tokens, longest, responses, expected):
 
 @given(st.data(), st.integers(1, 300), st.integers(1, 60), st.integers(1, 40))
 def test_no_batch_can_be_cut_into_a_larger_one(data, tokens, longest, responses):
-    """But for what division leaves: fewer positions than there are responses in it."""
     count, positions = widest(tokens, longest, responses)
     lengths = data.draw(st.lists(st.integers(1, longest), min_size=responses, max_size=responses))
     batch = large_batch(resolve(replace(GRPO, name="x")), 300, responses, longest)
     batch = replace(batch, lengths=torch.tensor(lengths))
     for rows in micro_batches(batch, tokens):
-        assert len(rows) * int(batch.lengths[rows].max()) < count * positions + count
+        assert len(rows) * int(batch.lengths[rows].max()) <= count * positions
     same = large_batch(resolve(replace(GRPO, name="x")), 300, min(2 * count, responses), positions)
     assert len(next(micro_batches(same, tokens))) == count  # and it is cut into the one that is meant
 
