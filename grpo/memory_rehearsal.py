@@ -106,10 +106,10 @@ def widest(tokens: int, longest: int, responses: int) -> tuple[int, int]:
     tokens: at most so many positions in it, but for a response that goes alone; longest: positions of a response.
 
     >>> widest(16384, 4023, 128), widest(1000, 4023, 128), widest(16384, 4023, 2)
-    ((5, 3276), (1, 4023), (2, 4023))
+    ((8, 2048), (1, 4023), (2, 4023))
     """
-    count = min(responses, math.ceil(tokens / longest))
-    return count, longest if count == 1 else min(longest, tokens // count)
+    shapes = [(count, min(longest, tokens // count)) for count in range(2, min(responses, tokens) + 1)]
+    return max([(1, longest), *shapes], key=lambda shape: shape[0] * shape[1])
 
 
 def large_batch(config: Config, vocabulary: int, responses: int, positions: int) -> Batch:

@@ -74,6 +74,7 @@ MISTAKES = (
             "advantages.flatten()[-1]"),
     Mistake("the KL added to the reward", "algorithm/credit.py", "total - row.kl_coef * kl", "total + row.kl_coef * kl"),
     Mistake("means over micro-batches instead of over tokens", "model/learner.py", "value / count if count", "value if count"),
+    Mistake("a backward pass that memory has broken off is counted, too", "model/passes.py", "            afresh()\n", ""),
     Mistake("sign of the KL", "algorithm/losses.py", "loss = loss + kl_coef", "loss = loss - kl_coef"),
     Mistake("k3 of the wrong direction", "algorithm/kl.py", "torch.expm1(-difference) + difference", "torch.expm1(difference) - difference"),
     Mistake("k2 without the half", "algorithm/kl.py", ".square() / 2", ".square()"),

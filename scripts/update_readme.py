@@ -25,10 +25,12 @@ from grpo.card import make_plan
 from grpo.compare import Options as CompareOptions
 from grpo.config import Config
 from grpo.evaluation.options import Options as EvaluateOptions
+from grpo.flags import flag
 from grpo.logs.metrics import METRICS
 from grpo.logs.pictures import PICTURES
-from grpo.memory.fit import fits, left
-from grpo.memory.model_shape import shape_of
+from grpo.memory.fit import left
+from grpo.memory.hours import CARDS, Work, bytes_of, hours
+from grpo.memory.model_shape import Shape, shape_of
 from grpo.memory.stages import GIB, stages, total
 from grpo.resolve import resolve
 
@@ -103,39 +105,76 @@ QWEN = {  # H, I, layers, heads, heads of keys, vocabulary, tied: the config.jso
     "3B": (2048, 11008, 36, 16, 2, 151936, True),
     "7B": (3584, 18944, 28, 28, 4, 152064, False),
 }
-CARDS = (
-    (23.5, "0.5B", "adamw"), (23.5, "1.5B", "adamw"), (23.5, "1.5B", "adamw_8bit"), (23.5, "1.5B", "adamw_offload"),
-    (44.5, "1.5B", "adamw"), (44.5, "3B", "adamw"), (44.5, "3B", "adamw_8bit"), (44.5, "3B", "adamw_offload"),
-    (79, "1.5B", "adamw"), (79, "3B", "adamw"), (79, "7B", "adamw_8bit"), (79, "7B", "adamw_offload"),
-    (139, "7B", "adamw"), (139, "7B", "adamw_8bit"),
-)  # fmt: skip
+FITS: tuple[tuple[int, str, dict[str, object]], ...] = (
+    (16, "0.5B", {}),
+    (16, "1.5B", dict(optimizer="adamw_8bit", precision="bfloat16")),
+    (16, "1.5B", dict(optimizer="adamw_offload", precision="bfloat16")),
+    (16, "1.5B", dict(lora_rank=16)),
+    (24, "0.5B", {}),
+    (24, "1.5B", {}),
+    (24, "1.5B", dict(optimizer="adamw_8bit")),
+    (24, "1.5B", dict(optimizer="adamw_offload")),
+    (24, "3B", dict(optimizer="adamw_offload", precision="bfloat16")),
+    (24, "3B", dict(lora_rank=16)),
+    (48, "1.5B", {}),
+    (48, "3B", {}),
+    (48, "3B", dict(optimizer="adamw_8bit")),
+    (48, "3B", dict(optimizer="adamw_offload")),
+    (48, "7B", dict(optimizer="adamw_offload", precision="bfloat16")),
+    (48, "7B", dict(lora_rank=16)),
+    (80, "1.5B", {}),
+    (80, "3B", {}),
+    (80, "7B", dict(optimizer="adamw_offload")),
+    (80, "7B", dict(optimizer="adamw_8bit", precision="bfloat16")),
+    (80, "7B", dict(lora_rank=16)),
+    (141, "7B", {}),
+    (141, "7B", dict(optimizer="adamw_8bit")),
+)
+"""The rows of the table: card (a key of hours.CARDS), model (of QWEN), and the flags that are not at their default."""
+PROMPT, RESPONSE = 150, 1000
+"""Mean tokens that the hours are reckoned with."""
 
 
 def cards() -> str:
-    """Which model fits which card, by the plan of the memory."""
-    header = ["card", "model", "`--optimizer`", "`--micro-batch-tokens`", "`--memory-fraction`", "responses at a time"]
-    lines = [[*header, "update", "left"], ["---"] * 8]
-    for size, model, optimizer in CARDS:
-        hidden, intermediate, layers, heads, kv_heads, vocabulary, tied = QWEN[model]
-        shape = shape_of(
-            Qwen2Config(
-                vocab_size=vocabulary,
-                hidden_size=hidden,
-                intermediate_size=intermediate,
-                num_hidden_layers=layers,
-                num_attention_heads=heads,
-                num_key_value_heads=kv_heads,
-                tie_word_embeddings=tied,
-            )
-        )
-        config = resolve(Config(model=model, name="plan", plan_for=size, optimizer=optimizer))
-        load = make_plan(config, shape, size * GIB).load
+    """Which model fits which card with which flags, and how long the published recipe takes, by arithmetic."""
+    lines = [["card", "model", "flags", "picked", "update", "peak", "left", "hours"], ["---"] * 8]
+    for size, model, changed in FITS:
+        card = CARDS[size]
+        config = resolve(Config(model=model, name="plan", plan_for=card.gib, **changed))
+        plan = make_plan(config, qwen_shape(model), bytes_of(card))
+        load, set_by_hand = plan.load, " ".join(f"{flag(name)} {value}" for name, value in changed.items())
         update, free = total(stages(load)["update"]) / GIB, min(left(load).values()) / GIB
-        cache = int(load.kv_cache // load.kv_sequence)
-        shown = [str(load.micro_batch_tokens), f"{load.memory_fraction:g}", str(cache)] if fits(load) else [""] * 3
-        end = f"{free:.1f}" if fits(load) else f"does not fit: {-free:.1f} lacking"
-        lines.append([f"{size:g}", model, f"`{optimizer}`", *shown, f"{update:.1f}", end])
+        shown = [card.sold_as, model, f"`{set_by_hand}`" if changed else ""]
+        if not plan.fits:
+            lines.append([*shown, "", f"{update:.1f}", "", f"does not fit: {-free:.1f} lacking", ""])
+            continue
+        picked = f"{load.micro_batch_tokens}, {load.memory_fraction:g}, {int(load.kv_cache // load.kv_sequence)}"
+        work = Work(
+            responses=config.responses_per_step,
+            updates=config.updates_per_step,
+            prompt=PROMPT,
+            response=RESPONSE,
+            old_logprobs=config.needs_old_logprobs,
+            offloads=config.optimizer == "adamw_offload",
+        )
+        long = f"{hours(load, card, work, config.steps):.0f}"
+        lines.append([*shown, picked, f"{update:.1f}", f"{card.gib - free:.1f}", f"{free:.1f}", long])
     return table(lines)
+
+
+def qwen_shape(model: str) -> Shape:
+    hidden, intermediate, layers, heads, kv_heads, vocabulary, tied = QWEN[model]
+    return shape_of(
+        Qwen2Config(
+            vocab_size=vocabulary,
+            hidden_size=hidden,
+            intermediate_size=intermediate,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=kv_heads,
+            tie_word_embeddings=tied,
+        )
+    )
 
 
 def rooms() -> str:

@@ -85,7 +85,7 @@ class Learner(Passes):
         return measured | {"skipped_in_a_row": float(self.skipped_in_a_row)}
 
     def backward(self, batch: Batch, objective: Objective) -> dict[str, float | None]:
-        """Set the parameters' gradient to that of a whole optimizer batch, accumulated over micro-batches.
+        """The parameters, which have no gradient yet, get that of a whole optimizer batch, added up over micro-batches.
 
         An objective's contributions add up, so the gradient is that of the whole batch, however it is cut. Returns the
         objective's sums, and its means over the whole batch; None where there is nothing to average.

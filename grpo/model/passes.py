@@ -41,12 +41,11 @@ class Passes:
     ) -> list[tuple[Tensor, T]]:
         """(rows, what `make` returned) of each micro-batch, moved to the device one at a time.
 
-        name: of the pass, for what is said of it. afresh: called before the first micro-batch, also of a pass that is
-        made again: it drops what an earlier one has left.
+        name: of the pass, for what is said of it. afresh: called after a pass that has failed; it drops what that has
+        left, which would be counted twice.
         Raises: OutOfMemory where a micro-batch of one response is too large.
         """
         while True:
-            afresh()
             made = []
             try:
                 for rows in micro_batches(batch, self.micro_batch_tokens):
