@@ -44,8 +44,8 @@ def ran_out(error: BaseException) -> bool:
 
 
 @contextmanager
-def out_of_memory(stage: str, helps: str) -> Iterator[None]:
-    """Name the stage where memory has run out, and what helps there, in the imperative. Other errors pass.
+def out_of_memory(stage: str, helps: str, after: str = PLAN) -> Iterator[None]:
+    """Name the stage where memory has run out, and what helps there; after: what else is to be said. Other errors pass.
 
     Raises: OutOfMemory, with the notes of the error that it is made from.
     """
@@ -54,7 +54,7 @@ def out_of_memory(stage: str, helps: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OutOfMemory) or not ran_out(error):
             raise
-        raised = OutOfMemory(f"Memory ran out in {stage} ({said(error)}). What helps: {helps}. {PLAN}")
+        raised = OutOfMemory(f"Memory ran out in {stage} ({said(error)}). What helps: {helps}. {after}")
         for note in getattr(error, "__notes__", []):
             raised.add_note(note)
         raise raised from error

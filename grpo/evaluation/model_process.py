@@ -14,6 +14,12 @@ from rich.console import Console
 from grpo.errors import UserError
 from grpo.evaluation.options import Options
 from grpo.evaluation.tasks import Task, evaluate_model
+from grpo.out_of_memory import OutOfMemory, out_of_memory
+
+HELPS = (
+    "a lower --concurrency or --max-response-tokens; another --memory-fraction on a card, or --kv-cache-gib on a CPU: "
+    "lower where the model does not fit beside it, higher where vLLM's cache holds no response"
+)
 
 
 class ProcessFailed(Exception):
@@ -49,9 +55,10 @@ def _child(parent: int, model: str, tasks: Sequence[Task], options: Options) -> 
     if os.getppid() != parent:
         sys.exit(1)
     try:
-        evaluate_model(model, tasks, options, Console(soft_wrap=True, highlight=False))
-    except UserError as error:
+        with out_of_memory(f"evaluating {model}", HELPS, after="What was finished is kept in --out."):
+            evaluate_model(model, tasks, options, Console(soft_wrap=True, highlight=False))
+    except (UserError, OutOfMemory) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, UserError) else 1)
     except KeyboardInterrupt:  # the command itself says so
         sys.exit(130)

@@ -26,6 +26,16 @@ def test_a_verifier_that_always_fails_ends_the_command_with_its_message(tmp_path
     assert not list((tmp_path / "out").glob("*.jsonl"))
 
 
+@pytest.mark.vllm
+def test_memory_that_runs_out_ends_in_one_paragraph(capfd):
+    """Real vllm, whose cache is too small for one response."""
+    assert main(["--problems", "2", "--responses", "0", "--kv-cache-gib", "0.0001", "--out", "out"]) == 1
+    error = capfd.readouterr().err
+    said = error.splitlines()[-1]  # after vllm's own notes of its start
+    assert said.startswith("error: Memory ran out in evaluating ") and "Traceback" not in error
+    assert "--kv-cache-gib on a CPU" in said and said.endswith("What was finished is kept in --out.")
+
+
 class Ends:
     """What ends the process that unpickles it."""
 
