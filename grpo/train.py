@@ -101,7 +101,6 @@ def train(config: Config, parts: Parts) -> None:
                     policy.update(optimizer_batch, objective)
                     for optimizer_batch in optimizer_batches(batch, *times, parts.aggregation, step_seed(config, step))
                 ]
-            save_skipped(config, parts, step, groups, rewards, batch, updates)
             metrics = step_metrics(step, groups, rewards, credited.rewards, updates, watch.tokens, engine.held_bytes)
             metrics |= {"policy/kl_coef": row.kl_coef, "policy/old_kl_coef": row.old_kl_coef}
             metrics |= {"group/refills": len(pool) - 1, "group/dropped": left_out.float().mean().item()}
@@ -115,6 +114,7 @@ def train(config: Config, parts: Parts) -> None:
                 metrics |= watch.metrics()
                 with let_through():
                     metrics |= held_out_metrics(config, parts, step)
+            save_skipped(config, parts, step, groups, rewards, batch, updates)
             heed(parts, metrics)
             parts.keeper.save_if_due(step, metrics.get("eval/accuracy"))
 
@@ -166,6 +166,7 @@ def save_skipped(
     """Where an update was skipped: what was not finite, and the step's rollouts, to look for the reason."""
     found = [not_finite(update) for update in updates]
     if any(found):
+        parts.engine.release()  # the policy's log-probabilities are computed; the next generation wakes it
         path = save_step(config, parts, step, groups, rewards, batch)
         names = ", ".join(dict.fromkeys(name for numbers in found for name in numbers))
         parts.logger.say(
