@@ -28,6 +28,12 @@ SAYINGS = (
 
 PLAN = "python -m grpo.train with the same flags and --plan shows what every stage takes."
 
+SHARE = (
+    "another --memory-fraction: lower where the trainer is short of memory, higher where vLLM is; --kv-cache-gib does "
+    "the same on a CPU, and a lower --max-response-tokens spares both"
+)
+"""What helps where trainer and vLLM share the memory."""
+
 NO_REFERENCE = "--reference-device cpu, or no reference at all: --kl-coef 0 --log-kl False"
 
 

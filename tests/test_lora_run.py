@@ -10,7 +10,7 @@ import torch
 from conftest import ROOT
 from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file
-from test_train import SMALL, inside_an_empty_folder, rows, run, timeless  # noqa: F401
+from small_runs import SMALL, rows, run, timeless
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from updates import PAD, uneven_groups
 
@@ -30,6 +30,11 @@ from grpo.train import main
 LORA = ["--lora-rank", "4"]
 QUICK = [*LORA, "--engine", "hf", "--eval-problems", "0", "--max-response-tokens", "16"]
 IDS = torch.arange(3, 43).view(2, 20)
+
+
+@pytest.fixture(autouse=True)
+def inside_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
 
 def model_of(folder):

@@ -15,15 +15,10 @@ import torch
 from grpo.engines.protocol import Engine, OnResponse
 from grpo.errors import RunError, UserError
 from grpo.model.policy import Policy
-from grpo.out_of_memory import out_of_memory
+from grpo.out_of_memory import SHARE, out_of_memory
 from grpo.records import Group, Problem
 
 T = TypeVar("T")
-
-SHARE = (
-    "another --memory-fraction: lower where the trainer is short of memory, higher where vLLM is; --kv-cache-gib does "
-    "the same on a CPU, and a lower --max-response-tokens spares both"
-)
 
 
 class Revival:

@@ -24,6 +24,7 @@ from grpo.engines.free_memory import check_free_memory
 from grpo.engines.protocol import OnResponse
 from grpo.engines.seeds import response_seed
 from grpo.model.policy import Policy
+from grpo.out_of_memory import SHARE, out_of_memory
 from grpo.records import Group, Problem, Rollout
 
 
@@ -52,8 +53,12 @@ with held_back_stderr():
     from vllm.sampling_params import RequestOutputKind
 
 GIB = 2**30
+WAKING = ("waking vLLM", SHARE)
+"""An engine of which a part still sleeps is not made anew (revival.py): its memory is neither there nor free."""
 CPU_BLOCK_TOKENS = 32
 """Tokens in a block of the KV cache on the CPU: a prompt shares its full blocks with its group."""
+CPU_PASS_TOKENS = 4096
+"""Most tokens of a pass on the CPU, as vllm has it by itself."""
 
 
 class VLLMEngine:
@@ -99,6 +104,10 @@ class VLLMEngine:
                 "kv_cache_memory_bytes": int(kv_cache_gib * GIB),
                 "block_size": CPU_BLOCK_TOKENS,
                 "enforce_eager": True,
+                # A prompt that is cut between two passes has its seed's generator set back, which one on a CPU refuses
+                # (v1/worker/gpu_model_runner.py: set_offset). So none is cut; each must then fit into a pass.
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(CPU_PASS_TOKENS, max_tokens),
             }
         set_threads, threads = torch.set_num_threads, torch.get_num_threads()
         with held_back_stderr():
@@ -171,13 +180,15 @@ class VLLMEngine:
         """See Engine.sync."""
         if self.asleep:
             torch.cuda.empty_cache()  # what the trainer's allocator keeps in reserve is vllm's to take
-            # Weights first: the KV cache is not needed while they are copied, and the card may not hold both.
-            self.llm.wake_up(tags=["weights"])
+            with out_of_memory(*WAKING):
+                # Weights first: the KV cache is not needed while they are copied, and the card may not hold both.
+                self.llm.wake_up(tags=["weights"])
         # A live model's `load_weights` fails on the CPU, where linear weights are packed; this goes through unpacking.
         weights = ((name, tensor) for name, tensor in policy.weights() if self.has_head or name != "lm_head.weight")
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         if self.asleep:
-            self._awake(self.llm.wake_up(tags=["kv_cache"]))
+            with out_of_memory(*WAKING):
+                self._awake(self.llm.wake_up(tags=["kv_cache"]))
         # Not done by reload_weights: without it the next responses mix old keys and values into the new policy.
         self._reset_prefix_cache()
 
@@ -196,8 +207,8 @@ class VLLMEngine:
     def release(self) -> None:
         """See Engine.release. Level 1 keeps the weights on the host: nothing is lost where no sync should follow."""
         if self.sleeps and not self.asleep:
+            self.asleep = True  # also where a Ctrl-C comes half-way: waking takes what sleeps, and leaves the rest
             self.llm.sleep(level=1)
-            self.asleep = True
 
     @property
     def held_bytes(self) -> int:
@@ -212,6 +223,10 @@ class VLLMEngine:
         """See Engine.close. Another engine can then be made in this process."""
         with suppress(Exception):  # where a run ended because the card is full, it stays asleep, and CUDA complains of
             self._wake()  # memory that is freed twice; what ended the run is what must be said
+        # vllm's own order of its end leaves a hook of torch.compile behind, and with it the weights, on CUDA for ever:
+        # the hook is found through the model, which shutdown deletes (LLMEngine._finalizer, compilation/wrapper.py).
+        if unhook := getattr(self.engine, "_finalizer", None):
+            unhook()
         self.engine.engine_core.shutdown()
         del self.engine, self.llm
         cleanup_dist_env_and_memory()
@@ -252,7 +267,8 @@ class VLLMEngine:
     def _wake(self) -> None:
         if self.asleep:
             torch.cuda.empty_cache()
-            self._awake(self.llm.wake_up())
+            with out_of_memory(*WAKING):
+                self._awake(self.llm.wake_up())
 
     def _awake(self, wholly: bool) -> None:
         """Where a part still sleeps, `step` would return nothing for ever, without a word."""

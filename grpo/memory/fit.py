@@ -14,8 +14,8 @@ MOST_TOKENS = 16384
 MOST_FRACTION = 0.9
 FULL_LENGTH = 256
 """Responses for which there is to be room at their full length; most of them end earlier."""
-MOST_AT_ONCE = 1024
-"""Responses that are generated at once where the number is picked: beyond it vLLM's own work for each of them shows."""
+MOST_AT_ONCE = 512
+"""Responses that are generated at once where the number is picked: vLLM captures no graph of more (config/vllm.py)."""
 
 
 def left(load: Load) -> dict[str, float]:

@@ -40,18 +40,15 @@ def head_forward_bytes(shape: Shape, widths: Widths, response_tokens: int, *, en
 def head_backward_bytes(shape: Shape, widths: Widths, response_tokens: int) -> float:
     """The most that a chunk's backward pass holds at once, its own forward pass included.
 
-    A chunk gives a gradient of the whole head, s V H, beside the table of its logits' gradient and, where it is not
-    that of float32, a copy of this in c. From the second chunk on there is the sum of those before, too: float32's own
-    gradient is a view, which cannot be added to in place, and takes a third. Only the end of it goes to the parameter's
-    own gradient. Or all tables are there at once, and the sum. And the inputs' gradient, s H a position.
+    A chunk gives a gradient of the whole head, s V H, beside the table of its logits' gradient and, where the
+    arithmetic is not float32, a copy of this in c. From the second chunk on there is the sum of those before, too; only
+    at the end it goes to the parameter's own gradient. Or all tables are there at once, and the sum. And the inputs'
+    gradient, s H a position.
     """
     table, one = _table(shape, response_tokens), head_gradient_bytes(shape, widths)
     several = chunk_rows(shape, response_tokens) < response_tokens
-    if widths.compute == 4:
-        most = max(one + BACKWARD_TABLES * table, 3 * one) if several else max(BACKWARD_TABLES * table, one + table)
-    else:
-        sums = one if several else 0.0
-        most = sums + max(BACKWARD_TABLES * table, one + (1 + widths.compute / 4) * table)
+    copy = widths.compute / 4 if widths.compute != 4 else 0
+    most = (one if several else 0.0) + max(BACKWARD_TABLES * table, one + (1 + copy) * table)
     return most + _narrow_weights(shape, widths) + widths.weights * shape.hidden * response_tokens
 
 

@@ -79,9 +79,10 @@ class Load:
 
     @property
     def kv_cache(self) -> float:
-        """What of vLLM's share is left for it; all responses at full length for transformers."""
+        """What of vLLM's share is left for it; all responses at full length for transformers, whose cache is in float32
+        where the weights are, also under autocast."""
         if not self.vllm:
-            return self.kv_sequence * self.generated_sequences
+            return self.widths.weights / 2 * self.kv_sequence * self.generated_sequences
         return self.memory_fraction * self.card - self.vllm_weights - self.vllm_workspace
 
 

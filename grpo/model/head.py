@@ -17,7 +17,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 HEAD_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """`--head-dtype` -> that of the logits, where the layers compute in bfloat16."""
@@ -33,20 +32,23 @@ def head_function(head: nn.Module, dtype: torch.dtype = torch.float32) -> Callab
     weight, bias = head.weight, head.bias
     device = weight.device.type
     arithmetic = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    narrow = None if arithmetic is torch.float32 else weight.detach().to(arithmetic)
+    narrow = weight.detach().to(arithmetic)  # the weight itself where the layers compute in its precision
+    dtype = torch.float32 if arithmetic is torch.float32 else dtype
 
     def logits(hidden: Tensor) -> Tensor:
         with torch.autocast(device, enabled=False):
-            if narrow is None:
-                return functional.linear(hidden, weight, bias)
-            product = HeadProduct.apply(hidden.flatten(0, -2), weight, narrow, dtype).unflatten(0, hidden.shape[:-1])
-            return product if bias is None else product + bias.float()
+            found = HeadProduct.apply(hidden.flatten(0, -2), weight, narrow, dtype).unflatten(0, hidden.shape[:-1])
+            return found if bias is None else found + bias.float()
 
     return logits
 
 
 class HeadProduct(torch.autograd.Function):
-    """[N, H], [V, H] -> [N, V] float32, from numbers in `narrow`'s precision."""
+    """[N, H], [V, H] -> [N, V] float32, from numbers in `narrow`'s precision.
+
+    In float32 it is torch's linear layer to the last bit. But the weight's gradient is no view here: those of several
+    chunks of positions are then added up in place, and of the largest tensor of a small model there is one less.
+    """
 
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, narrow: Tensor, dtype: torch.dtype) -> Tensor:

@@ -78,6 +78,8 @@ class Learner(Passes):
         else:
             self.skipped_in_a_row = 0
             self.moves += 1
+            if self.device.type == "cuda" and not self.optimizer.state:
+                torch.cuda.empty_cache()  # the state stays: in a block of a pass it would keep all of it taken
             with out_of_memory("the optimizer's step", "--optimizer adamw_8bit, or adamw_offload on a card"):
                 self.optimizer.step()
             self.schedule.step()
@@ -113,8 +115,11 @@ def not_finite(measured: dict[str, float | None]) -> dict[str, float]:
 
 
 def autocast(device: torch.device):
-    """bfloat16 arithmetic on CUDA, whatever the parameters; on a CPU it is that of the parameters."""
-    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+    """bfloat16 arithmetic on CUDA, whatever the parameters; on a CPU it is that of the parameters.
+
+    A pass uses each weight once: a cache of their copies would only keep them all to its end.
+    """
+    return torch.autocast("cuda", torch.bfloat16, cache_enabled=False) if device.type == "cuda" else nullcontext()
 
 
 def _numbers(found: Measured) -> tuple[dict[str, float], dict[str, float], float]:

@@ -53,7 +53,8 @@ def test_every_response_is_verified_and_kept(vllm_engine, tied_folder, problems,
 
 def test_what_came_before_changes_nothing(vllm_engine, tied_folder, mine):
     """A resumed evaluation begins with an empty prefix cache, an uninterrupted one with that of the chunk before. With
-    these prompts a filled one would change which requests fit into a pass together, and so the draws."""
+    these prompts a filled one would change which requests fit into a pass together, and so the rounding. They are more
+    than a pass takes."""
     vllm_engine.sync(make_policy(tied_folder))
     long = [Problem("", tuple(3 + (i * 7 + j * (i + 3)) % 200 for j in range(160)), {"answer": ""}) for i in range(64)]
     fresh = evaluate(vllm_engine, mine, long, 1, **SAMPLING)
