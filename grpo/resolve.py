@@ -72,6 +72,7 @@ RULES = {
     ),
     "is a share: more than 0, at most 1": ("memory_fraction", "verifier_max_failures"),
     "must not be more than 2": ("temperature", "eval_temperature"),  # which vLLM refuses
+    "must be 0.01 or more (vLLM takes a lower one for 0.01)": ("temperature", "eval_temperature"),
     "must be at least 0 and less than 1": ("adam_beta1", "adam_beta2"),
 }
 """Rule -> the flags that keep it."""

@@ -16,7 +16,7 @@ def compute_as_a_card(monkeypatch):
     """bfloat16 arithmetic over float32 weights, by the autocast of the CPU, wherever a card has it."""
 
     def autocast(device):
-        return torch.autocast(device.type, torch.bfloat16)
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
     for place in ("grpo.model.learner.autocast", "grpo.model.policy.autocast"):
         monkeypatch.setattr(place, autocast)

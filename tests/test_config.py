@@ -132,6 +132,7 @@ def test_reward_is_that_of_the_data_unless_it_is_given(tmp_path):
         (["--steps", "-1"], "--steps -1 must be more than 0"),
         (["--temperature", "0"], "--temperature 0.0 must be more than 0"),
         (["--temperature", "2.5"], "--temperature 2.5 must not be more than 2"),
+        (["--temperature", "0.001"], "--temperature 0.001 must be 0.01 or more"),
         (["--eval-temperature", "3"], "--eval-temperature 3.0 must not be more than 2"),
         (["--head-dtype", "bfloat16", "--device", "cpu"], "--head-dtype bfloat16 saves time on a card"),
         (["--eval-responses", "0"], "--eval-responses 0 must be more than 0"),

@@ -28,7 +28,7 @@ def engine(device, request, tied_folder, tokenizer):
     if not _made:
         ends = [END, OTHER_END]
         _made.append(
-            VLLMEngine(str(tied_folder), tokenizer, end_ids=ends, max_tokens=192, max_sequences=64, memory_fraction=0.1)
+            VLLMEngine(str(tied_folder), tokenizer, end_ids=ends, max_tokens=192, max_sequences=64, memory_fraction=0.2)
         )
     return _made[0]
 

@@ -80,6 +80,7 @@ RULES = {
     ),
     "must not be negative": ("responses", "verifier_memory_limit"),
     "must not be more than 2": ("temperature",),  # which vLLM refuses
+    "must be 0.01 or more (vLLM takes a lower one for 0.01)": ("temperature",),
     "is a share: more than 0, at most 1": ("memory_fraction", "verifier_max_failures"),
 }
 """Rule -> the flags that keep it."""

@@ -93,6 +93,8 @@ def backward_bytes(shape: Shape, widths: Widths, tokens: int) -> float:
     s, c, hidden, inner = widths.weights, widths.compute, shape.hidden, shape.intermediate
     if widths.adapter is not None:
         return tokens * (s * hidden + 2 * c * inner)
-    matrix = (c + (s if widths.casts else 0)) * hidden * inner
     one = tokens * (s * hidden + c * inner)
+    # Under autocast the gradient is first in c, and then in s, where the copy of the weight and what it was multiplied
+    # with are gone: both are counted elsewhere.
+    matrix = max(c * hidden * inner, s * hidden * inner - c * inner * tokens) if widths.casts else s * hidden * inner
     return one + max(one, matrix)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from grpo.memory.activations import backward_bytes, ends_bytes, forward_bytes, kept_bytes, layer_bytes
 from grpo.memory.model_shape import Shape
 from grpo.memory.output_head import head_backward_bytes, head_forward_bytes, head_gradient_bytes, head_kept_bytes
-from grpo.memory.widths import Widths, copy_bytes
+from grpo.memory.widths import Widths, copy_bytes, largest_copy_bytes
 
 
 @dataclass(frozen=True)
@@ -30,24 +30,24 @@ class Moment:
 def update_moment(shape: Shape, widths: Widths, tokens: int, *, recompute: bool) -> Moment:
     """The largest moment of an update's forward and backward pass over so many token positions, all in responses.
 
-    The copies that autocast makes of the weights live until the forward pass ends; where layers are not recomputed,
-    the graph keeps them for the backward pass.
+    A copy that autocast makes of a weight lives as long as its product; where layers are not recomputed, the graph
+    keeps all of them for the backward pass.
     """
     stream = widths.weights * shape.hidden * tokens  # what passes from layer to layer
     kept = kept_bytes(shape, widths, tokens, recompute=recompute)
     ends, kept_head = ends_bytes(shape, widths, tokens), head_kept_bytes(shape, widths, tokens)
-    every, one = copy_bytes(shape, widths, shape.layers), copy_bytes(shape, widths, 1)
-    graph = 0.0 if recompute else every
+    of_layer, matrix = copy_bytes(shape, widths, 1), largest_copy_bytes(shape, widths)
+    graph = 0.0 if recompute else copy_bytes(shape, widths, shape.layers)
     moments = [
         # The forward pass is in the last layer, and then in the head, where the last norm's output is still there.
-        Moment(kept + forward_bytes(shape, widths, tokens), 0.0, every) if recompute else Moment(kept, 0.0, every),
-        Moment(kept + ends + stream, kept_head + head_forward_bytes(shape, widths, tokens, entropy=True), every),
+        Moment(kept + forward_bytes(shape, widths, tokens), 0.0, matrix) if recompute else Moment(kept, 0.0, graph),
+        Moment(kept + ends + stream, kept_head + head_forward_bytes(shape, widths, tokens, entropy=True), graph),
         # The backward pass is in the head, and then in the last layer.
         Moment(kept + ends, kept_head + head_backward_bytes(shape, widths, tokens), graph),
         Moment(
             kept + backward_bytes(shape, widths, tokens) + (layer_bytes(shape, widths, tokens) if recompute else 0.0),
             head_gradient_bytes(shape, widths) if shape.tied else 0.0,
-            one if recompute else every,
+            of_layer if recompute else graph,
         ),
     ]
     return max(moments, key=lambda moment: moment.total)
@@ -55,12 +55,10 @@ def update_moment(shape: Shape, widths: Widths, tokens: int, *, recompute: bool)
 
 def logprobs_moment(shape: Shape, widths: Widths, tokens: int) -> Moment:
     """The largest moment of a forward pass that keeps nothing, as for old and reference log-probabilities."""
-    every = copy_bytes(shape, widths, shape.layers)
     stream = widths.weights * shape.hidden * tokens
     moments = [
-        Moment(2 * stream + forward_bytes(shape, widths, tokens), 0.0, every),  # embedding, and the layer's input
-        Moment(
-            2 * stream, head_forward_bytes(shape, widths, tokens, entropy=False), every
-        ),  # the output, and what the head takes
+        # The embedding, and the layer's input; then the output, and what the head takes.
+        Moment(2 * stream + forward_bytes(shape, widths, tokens), 0.0, largest_copy_bytes(shape, widths)),
+        Moment(2 * stream, head_forward_bytes(shape, widths, tokens, entropy=False), 0.0),
     ]
     return max(moments, key=lambda moment: moment.total)

@@ -65,5 +65,13 @@ def copy_bytes(shape: Shape, widths: Widths, layers: int) -> float:
     return widths.compute * shape.layer * layers if widths.casts else 0.0
 
 
+def largest_copy_bytes(shape: Shape, widths: Widths) -> float:
+    """Of one matrix: what there is at a time where no graph keeps them."""
+    if widths.adapter is not None:
+        cast = widths.adapter.weights != widths.compute
+        return widths.compute * widths.adapter.rank * shape.intermediate if cast else 0.0
+    return widths.compute * shape.hidden * shape.intermediate if widths.casts else 0.0
+
+
 def _trained(shape: Shape, widths: Widths) -> int:
     return shape.parameters if widths.adapter is None else widths.adapter.parameters(shape)

@@ -115,5 +115,5 @@ def test_what_a_change_saves_in_the_stage_that_lacks_most():
     }
     saved = savings(load, others)
     assert list(saved) == ["recompute", "half"]  # vLLM sleeps in the update
-    assert saved["recompute"] / GIB == pytest.approx(52.2, abs=0.1)  # with what the allocator takes more
+    assert saved["recompute"] / GIB == pytest.approx(52.3, abs=0.1)  # with what the allocator takes more
     assert saved["recompute"] == left(others["recompute"])["update"] - left(load)["update"]

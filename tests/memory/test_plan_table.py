@@ -31,20 +31,20 @@ def test_the_table_adds_up():
 
 def test_activations_are_named_both_ways_and_the_cache_in_responses():
     activations, cache = notes(load_of("Qwen2.5-1.5B", 79))
-    assert "16,384 positions: 2.9 GiB with recomputed layers, 51.0 GiB without" in activations
+    assert "16,384 positions: 5.2 GiB with recomputed layers, 51.0 GiB without" in activations
     assert cache.startswith("vLLM's KV cache holds 289 responses of the full 4,024 tokens at a time; up to 256")
 
 
 def test_what_fits_names_the_tightest_stage():
     text = verdict(load_of("Qwen2.5-7B", 139), {})
-    assert text == "It fits: at least 5.6 GiB of the card are left, in the stage 'update'."
+    assert text == "It fits: at least 5.6 GiB of the card are left, in the stage 'generate'."
 
 
 def test_what_does_not_fit_says_what_is_lacking_and_what_helps():
     load = load_of("Qwen2.5-1.5B", 23.5)
     text = verdict(load, {"--something 1": 2 * GIB, "--other 2": GIB})
     assert text.startswith(
-        "It does not fit a card of 23.5 GiB: in the stage 'update' 5.7 GiB are lacking (GiB: optimizer"
+        "It does not fit a card of 23.5 GiB: in the stage 'update' 4.8 GiB are lacking (GiB: optimizer"
     )
     assert "In GiB, --something 1 saves 2.0; --other 2 saves 1.0." in text and "\n" not in text
     share = replace(load_of("Qwen2.5-1.5B", 79), memory_fraction=0.05)
