@@ -47,6 +47,9 @@ def machine() -> dict[str, str]:
     found = {"Python": platform.python_version(), "torch": torch.__version__, "vllm": vllm()}
     found |= {name: installed(name) for name in PACKAGES}
     found |= {"driver": driver(), "CUDA of torch": str(torch.version.cuda)}
+    found["to compile kernels with"] = (
+        f"lacks {lacking}" if (lacking := nvidia_driver.compiler_lacks()) else "all there"
+    )
     found["cards that torch sees"] = str(torch.cuda.device_count())
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from gpu_bench import ROOT, Bench, Part, failed, script, words
@@ -11,6 +12,7 @@ from memory_rows import Row, table
 
 ANY_REWARD = "def reward(tokens):\n    return float(sum(tokens) % 7)\n"
 """Random weights are never correct: a reward that differs within groups all the same, so that there is a gradient."""
+SECONDS_A_FILE = 420
 TOLERATED = 0.10
 """Share by which a planned peak may be below the measured one."""
 
@@ -52,20 +54,34 @@ def shape_for(gib: float, quick: bool) -> str:
 
 
 def tests(bench: Bench) -> Part:
-    """Every test that needs a card (on the CPU: the twins of some of them), by pytest."""
+    """Every test that needs a card (on the CPU: the twins of some of them), by pytest, each file in a process of its
+    own: one that hangs costs the others nothing, and leaves nothing on the card."""
     chosen = ("-m", "gpu") if bench.device == "cuda" else ("-m", "not gpu and not vllm")
     pattern = "test_gpu*.py" if bench.device == "cuda" else "test_gpu.py"
-    files = sorted(file for file in (ROOT / "tests").glob(pattern) if file.name not in ELSEWHERE)
-    results = bench.folder / "tests.xml"
-    arguments = ["-p", "no:cacheprovider", "--rootdir", ROOT, "-c", ROOT / "pyproject.toml", f"--junitxml={results}"]
-    done = bench.python("tests", 600, "-m", "pytest", *arguments, *chosen, *files)
-    if not results.exists():
-        return failed(done, "the tests did not run to their end (`python scripts/install.py --test` installs pytest)")
-    text = outcomes_table(results)
-    for name, end in failures(results):
+    env = {"GRPO_GPU_PROCESS": os.devnull} if bench.device == "cuda" else {}  # tests/gpu_processes.py
+    found = []
+    for file in sorted(file for file in (ROOT / "tests").glob(pattern) if file.name not in ELSEWHERE):
+        results = bench.folder / f"{file.stem}.xml"
+        arguments = [
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            ROOT,
+            "-c",
+            ROOT / "pyproject.toml",
+            f"--junitxml={results}",
+        ]
+        done = bench.python(file.stem, SECONDS_A_FILE, "-m", "pytest", *arguments, *chosen, file, **env)
+        if results.exists():
+            found += cases(results)
+        else:
+            why = f"not run to its end: {done.ending} (`python scripts/install.py --test` installs pytest)\n{done.tail}"
+            found.append((f"{file.stem}::all", "failed", done.seconds, why))
+    text = outcomes_table(found)
+    for name, end in failures(found):
         text += f"\n\n<details><summary>{name}</summary>\n\n```\n{end}\n```\n</details>"
-    passed = any(outcome == "passed" for _, outcome, _, _ in cases(results))  # where all are left out nothing is shown
-    return Part(done.status == 0 and passed, text)
+    outcomes = {outcome for _, outcome, _, _ in found}
+    return Part("passed" in outcomes and "failed" not in outcomes, text)  # where all are left out nothing is shown
 
 
 def two_steps(bench: Bench) -> Part:

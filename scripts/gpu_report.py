@@ -16,7 +16,10 @@ SHOWN = (
 LINES = 40
 
 
-def cases(junit: Path) -> list[tuple[str, str, float, str]]:
+Case = tuple[str, str, float, str]
+
+
+def cases(junit: Path) -> list[Case]:
     """(test, passed, failed or skipped, seconds, what was said) of pytest's XML."""
     found = []
     for case in ElementTree.parse(junit).iter("testcase"):
@@ -30,9 +33,8 @@ def cases(junit: Path) -> list[tuple[str, str, float, str]]:
     return found
 
 
-def outcomes_table(junit: Path) -> str:
+def outcomes_table(found: list[Case]) -> str:
     """A line of counts, and a row a test; what was left out says why."""
-    found = cases(junit)
     counts = Counter(outcome for _, outcome, _, _ in found)
     line = ", ".join(f"{counts[name]} {name}" for name in ("passed", "failed", "skipped"))
     rows = [
@@ -44,11 +46,9 @@ def outcomes_table(junit: Path) -> str:
     return "\n".join([f"{line}\n", "<details><summary>every test</summary>\n", head, *rows, "\n</details>"])
 
 
-def failures(junit: Path) -> list[tuple[str, str]]:
+def failures(found: list[Case]) -> list[tuple[str, str]]:
     """(test, the end of what it said) of those that failed."""
-    return [
-        (name, "\n".join(said.splitlines()[-LINES:])) for name, outcome, _, said in cases(junit) if outcome == "failed"
-    ]
+    return [(name, "\n".join(said.splitlines()[-LINES:])) for name, outcome, _, said in found if outcome == "failed"]
 
 
 def metrics_table(rows: list[dict]) -> str:

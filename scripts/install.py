@@ -52,6 +52,11 @@ def main() -> int:
     cpu = options.cpu or not nvidia_driver.is_here()
     if not cpu and (problem := nvidia_driver.problem()):
         return complain(problem)
+    if not cpu and (lacking := nvidia_driver.compiler_lacks()):
+        return complain(
+            f"vLLM compiles kernels for the card at its first use, and this machine lacks {lacking}. On Debian and "
+            "Ubuntu: apt-get install gcc python3-dev. Then run this again, or install for the CPU: --cpu"
+        )
     extras = ",".join(["cpu" if cpu else "gpu", *(["test"] if options.test else [])])
     print(f"installing grpo[{extras}] into {sys.prefix}; the first time this takes a minute or two", flush=True)
     run([sys.executable, "-m", "pip", "install", "--quiet", UV])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sysconfig
+from pathlib import Path
 
 CUDA, OLDEST = "13.0", 580
 """The CUDA that the pinned torch brings (torch.version.cuda), and the first number of the oldest driver that runs it,
@@ -13,6 +16,16 @@ SECONDS = 60
 
 class DriverError(Exception):
     """nvidia-smi is there and does not say which driver is, in words."""
+
+
+def compiler_lacks() -> str:
+    """What the machine lacks to compile the kernels that triton and vLLM make at their first use; empty where it is
+    there. As triton looks for it (runtime/build.py): a C compiler, and Python's headers."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    lacking = [] if compiler else ["a C compiler (gcc or clang)"]
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
+        lacking.append("the headers of this Python (Python.h)")
+    return " and ".join(lacking)
 
 
 def is_here() -> bool:

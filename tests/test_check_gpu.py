@@ -86,12 +86,26 @@ def test_a_torch_that_cannot_be_imported_is_shown(bench):
     "junit,well", [("<testcase name='a'/>", True), ("<testcase name='a'><skipped/></testcase>", False)]
 )
 def test_tests_that_are_all_left_out_show_nothing(bench, junit, well):
-    (bench.folder / "tests.xml").write_text(f"<testsuite>{junit}</testsuite>")
+    bench.device = "cpu"  # of one file
+    (bench.folder / "test_gpu.xml").write_text(f"<testsuite>{junit}</testsuite>")
     bench.python = python(bench, "print('1 test')")
     assert gpu_parts.tests(bench).well == well
-    (bench.folder / "tests.xml").unlink()
+    (bench.folder / "test_gpu.xml").unlink()
     bench.python = python(bench, "raise ImportError('no pytest')")
-    assert "no pytest" in gpu_parts.tests(bench).text
+    part = gpu_parts.tests(bench)
+    assert "no pytest" in part.text and not part.well
+
+
+def test_a_file_that_hangs_costs_the_others_nothing(bench, monkeypatch):
+    monkeypatch.setattr(gpu_parts, "SECONDS_A_FILE", 3)
+    junit = "<testsuite><testcase classname='tests.test_gpu' name='a'/></testsuite>"
+    code = f"import pathlib; pathlib.Path({str(bench.folder / 'test_gpu.xml')!r}).write_text({junit!r})"
+    passes, hangs = python(bench, code), python(bench, "import time; time.sleep(60)", seconds=3)
+    bench.device = "cuda"
+    bench.python = lambda name, *rest, **env: (passes if name == "test_gpu" else hangs)(name, *rest, **env)
+    part = gpu_parts.tests(bench)
+    assert not part.well and part.text.startswith("1 passed, ")
+    assert "test_gpu_vllm::all" in part.text and "not run to its end: not done after" in part.text
 
 
 def test_a_run_that_ends_well_with_bad_words_has_failed(bench):
@@ -157,12 +171,12 @@ def test_every_test_is_in_the_table_and_failures_are_quoted(tmp_path):
     path = tmp_path / "tests.xml"
     path.write_text(JUNIT)
     assert [outcome for _, outcome, _, _ in cases(path)] == ["passed", "failed", "skipped", "failed"]
-    text = outcomes_table(path)
+    text = outcomes_table(cases(path))
     assert (
         text.startswith("1 passed, 2 failed, 1 skipped") and r"| test_gpu::test_a[cuda\|x] | passed | 1.2 |  |" in text
     )
     assert "| skipped | 0.0 | no torchao |" in text
-    assert failures(path) == [("test_gpu::test_b", "line\nassert 1 == 2"), ("test_gpu::test_d", "a fixture")]
+    assert failures(cases(path)) == [("test_gpu::test_b", "line\nassert 1 == 2"), ("test_gpu::test_d", "a fixture")]
 
 
 def test_metrics_are_shown_by_step():
@@ -221,5 +235,5 @@ def test_the_whole_check_on_the_cpu(tmp_path):
     text = Path(tmp_path, "out", "report.md").read_text()
     assert done.returncode == 0 and text in done.stdout, done.stdout + done.stderr
     assert "# GPU check: all is well" in text and "0 failed" in text and "| update |" in text
-    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"machine.log", "tests.log", "two-steps.log"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"machine.log", "test_gpu.log", "two-steps.log"}
     assert not (tmp_path / "out" / "model").exists()

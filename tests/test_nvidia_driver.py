@@ -64,3 +64,15 @@ def test_what_it_says_of_cuda_is_true_of_the_pinned_torch():
     assert pin == "2.13.0" and (nvidia_driver.CUDA, nvidia_driver.OLDEST) == ("13.0", 580)
     if torch.version.cuda is not None and torch.__version__.startswith(pin):
         assert torch.version.cuda == nvidia_driver.CUDA
+
+
+def test_what_compiles_kernels_is_looked_for_as_triton_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    (tmp_path / "Python.h").write_text("")
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": str(tmp_path)})
+    assert nvidia_driver.compiler_lacks() == "a C compiler (gcc or clang)"
+    monkeypatch.setenv("CC", "/opt/cc")
+    assert nvidia_driver.compiler_lacks() == ""
+    (tmp_path / "Python.h").unlink()
+    assert nvidia_driver.compiler_lacks() == "the headers of this Python (Python.h)"

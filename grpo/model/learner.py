@@ -41,6 +41,10 @@ class Learner(Passes):
         """Updates left out since the last one that was made, because a number was not finite."""
         self.moves = 0
         """Times that the weights have begun to move."""
+        if self.device.type == "cuda":
+            # It would make a plan of its own for each new shape. vLLM switches it off where it is imported; without
+            # vLLM attention is now the same.
+            torch.backends.cuda.enable_cudnn_sdp(False)
         self.optimizer = make_optimizer(model, settings)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda update: min(1.0, (update + 1) / (settings.warmup_updates + 1))
