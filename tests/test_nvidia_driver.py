@@ -72,7 +72,7 @@ def test_what_compiles_kernels_is_looked_for_as_triton_does(tmp_path, monkeypatc
     (tmp_path / "Python.h").write_text("")
     monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": str(tmp_path)})
     assert nvidia_driver.compiler_lacks() == "a C compiler (gcc or clang)"
-    monkeypatch.setenv("CC", "/opt/cc")
+    monkeypatch.setenv("CC", "/any/cc")
     assert nvidia_driver.compiler_lacks() == ""
     (tmp_path / "Python.h").unlink()
     assert nvidia_driver.compiler_lacks() == "the headers of this Python (Python.h)"
