@@ -54,7 +54,7 @@ def now() -> Clock | None:
 
 
 def share_of_others(before: Clock, after: Clock) -> float:
-    """CPU time of other processes between two moments, over what all cores could give. Not below 0: ticks are coarse."""
+    """CPU time of other processes between two moments, over what all cores could give; not below 0."""
     others = (after.busy - before.busy) - (after.own - before.own)
     return max(0.0, others / (after.cores * (after.wall - before.wall)))
 

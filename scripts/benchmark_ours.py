@@ -18,12 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmark_shapes import BETAS, CLIP, KL_WEIGHT, KV_CACHE_GIB, LEARNING_RATE, MAX_GRAD_NORM, PROMPT_TOKENS
-from benchmark_shapes import MICRO_BATCH_POSITIONS, SHAPES, Shape
+import benchmark_shapes as work_of
+from benchmark_shapes import BETAS, CLIP, KL_WEIGHT, KV_CACHE_GIB, PROMPT_TOKENS, SHAPES, Shape
+from benchmark_table import STAGES
 
 WARM_UP = 1
 """Steps that are not measured: caches are filled, and functions compiled."""
 BEGUN = "BENCHMARK_BEGUN"
+NO_TOKEN = 2**30
 
 
 def flags(shape: Shape, folder: Path, steps: int, *, correction: bool, engine: str) -> list[str]:
@@ -36,8 +38,8 @@ def flags(shape: Shape, folder: Path, steps: int, *, correction: bool, engine: s
         "problems-per-step": shape.problems, "responses-per-problem": shape.responses,
         "updates-per-step": 1, "epochs-per-step": 1, "steps": steps, "temperature": 1.0,
         "max-prompt-tokens": PROMPT_TOKENS, "max-response-tokens": shape.tokens,
-        "learning-rate": LEARNING_RATE, "adam-beta1": BETAS[0], "adam-beta2": BETAS[1], "weight-decay": 0.0,
-        "max-grad-norm": MAX_GRAD_NORM, "micro-batch-tokens": MICRO_BATCH_POSITIONS,
+        "learning-rate": work_of.LEARNING_RATE, "adam-beta1": BETAS[0], "adam-beta2": BETAS[1], "weight-decay": 0.0,
+        "max-grad-norm": work_of.MAX_GRAD_NORM, "micro-batch-tokens": work_of.MICRO_BATCH_POSITIONS,
         "gradient-checkpointing": False, "kv-cache-gib": KV_CACHE_GIB, "engine": engine,
         "eval-problems": 0, "save-every": 0, "log-samples": 0, "wandb": "off",
         "runs-dir": folder, "name": "ours",
@@ -93,17 +95,16 @@ def observe(train, seen: Seen) -> None:
 
 
 def force_lengths(engine: str) -> None:
-    """Responses end at their length and nowhere else."""
+    """Responses end at their length and nowhere else, and nothing else of the sampling changes."""
     if engine == "hf":
-        from grpo.engines import hf_engine
+        from grpo.engines import choose
 
-        config = hf_engine.GenerationConfig
-        hf_engine.GenerationConfig = lambda **given: config(**given, min_new_tokens=given["max_new_tokens"])
+        choose.end_of_sequence_ids = lambda *_: (NO_TOKEN,)
         return
     from grpo.engines import vllm_engine
 
     params = vllm_engine.SamplingParams
-    vllm_engine.SamplingParams = lambda **given: params(**{**given, "ignore_eos": True, "stop_token_ids": []})
+    vllm_engine.SamplingParams = lambda **given: params(**given | {"ignore_eos": True, "stop_token_ids": []})
 
 
 def helpers_gib() -> float:
@@ -120,9 +121,12 @@ def helpers_gib() -> float:
 
 
 def result(side: str, shape: Shape, seconds: float, stages: dict[str, float], first_update: float, **more) -> dict:
-    """The JSON line, the same on both sides. seconds: a step."""
+    """The JSON line, of the same keys on both sides. seconds: a step."""
+    import torch
+
     return {
         "side": side,
+        "precision": "bfloat16" if torch.cuda.is_available() else "float32",
         "step_seconds": seconds,
         "stages": stages,
         "tokens_per_second": shape.sequences * shape.tokens / seconds,
@@ -143,30 +147,27 @@ def main(folder: Path, name: str, options: dict) -> None:
     observe(train, seen)
     force_lengths(engine)
     observed = train.train
-    train.train = lambda config, parts: (observed(config, parts), helpers.append(helpers_gib()))
+    train.train = lambda config, parts: (observed(config, parts), helpers.append(helpers_gib()))  # before they end
     if options.get("profile"):
         from benchmark_profile import profiled
 
-        report = profiled(train, after=WARM_UP)
+        steps += 1  # the last one is cProfile's
+        report = profiled(train, engine, after=WARM_UP, steps=steps)
     status = train.main(flags(shape, folder, steps, correction=options.get("correction", True), engine=engine))
     if status:
         sys.exit(status)
     rows = [json.loads(line) for line in (folder / "ours" / "metrics.jsonl").read_text().splitlines()]
     measured = rows[WARM_UP:]
     seconds = (seen.begun[-1] - seen.begun[WARM_UP]) / len(measured)
-    stages = {stage: sum(row[f"time/{stage}"] for row in measured) / len(measured) for stage in
-              ("generate", "verify", "update", "sync")}  # fmt: skip
+    stages = {stage: sum(row[f"time/{stage}"] for row in measured) / len(measured) for stage in STAGES}
     work = {
         "steps": len(rows), "updates": seen.updates, "responses": sorted(seen.responses),
         "prompt_tokens": sorted(seen.prompt_tokens), "response_tokens": sorted(seen.response_tokens),
         "uniform_groups": sum(row["group/uniform"] for row in rows) / len(rows), "weights_moved": seen.moved,
+        "engine_gap": max(row["policy/engine_gap"] for row in rows),
     }  # fmt: skip
-    line = result(
-        "ours", shape, seconds, stages, seen.first_update, helpers_gib=helpers[0], work=work, sampler=engine
-    )
-    if options.get("profile"):
-        print(report(seconds, len(measured)))
-    print(json.dumps(line))
+    line = result("ours", shape, seconds, stages, seen.first_update, helpers_gib=helpers[0], work=work, sampler=engine)
+    print(report() if options.get("profile") else json.dumps(line))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,8 @@ class Shape:
     responses: int = 8
     """To each problem."""
 
+    prompt_tokens: int = PROMPT_TOKENS
+
     @property
     def sequences(self) -> int:
         """Responses of a step."""
@@ -53,7 +55,7 @@ class Shape:
     @property
     def positions(self) -> int:
         """Of a prompt with its response."""
-        return PROMPT_TOKENS + self.tokens
+        return self.prompt_tokens + self.tokens
 
     @property
     def rows_of_a_pass(self) -> int:

@@ -13,6 +13,9 @@ Alternation = Mapping[str, Result]
 
 OURS = "ours"
 NAMES = {OURS: "this project", "trl-vllm": "TRL, vLLM", "trl-generate": "TRL, transformers' generate"}
+GAP = {"float32": 1e-4, "bfloat16": 0.2}
+"""Mean nats a token by which sampler and trainer may differ, by precision (as grpo.engines.sync.TOLERANCE)."""
+COLUMNS = ("seconds a step", "times ours", "tokens a second", "start-up, s", "memory, GiB", "runs")
 STAGES = ("generate", "verify", "update", "sync")
 
 
@@ -42,8 +45,8 @@ def middle(values: Sequence[float], text: str) -> str:
 def comparison(by_shape: Mapping[str, Sequence[Alternation]], sides: Sequence[str]) -> str:
     """A row for each shape and side: medians over the alternations, and how many times as long as ours a step takes."""
     lines = [
-        "| shape | side | seconds a step | times ours | tokens a second | until the first update, s | memory, GiB | runs |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| shape | side | {' | '.join(COLUMNS)} |",
+        "|---|---|" + "---|" * len(COLUMNS),
     ]
     for shape, alternations in by_shape.items():
         for side in sides:
@@ -52,11 +55,18 @@ def comparison(by_shape: Mapping[str, Sequence[Alternation]], sides: Sequence[st
                 "1" if side == OURS else spread(ratios(alternations, side, "step_seconds")),
                 middle(of_side(alternations, side, "tokens_per_second"), "{:,.0f}"),
                 middle(of_side(alternations, side, "start_seconds"), "{:.1f}"),
-                middle(of_side(alternations, side, "memory_gib"), "{:.2f}"),
+                memory(alternations, side),
                 str(len(of_side(alternations, side, "step_seconds"))),
             ]
             lines.append(f"| {shape} | {NAMES[side]} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def memory(alternations: Sequence[Alternation], side: str) -> str:
+    """Median peak of the trainer's process, and of its helpers where it has some."""
+    helpers = of_side(alternations, side, "helpers_gib")
+    own = middle(of_side(alternations, side, "memory_gib"), "{:.2f}")
+    return f"{own} + {median(helpers):.2f}" if any(helpers) else own
 
 
 def division(by_shape: Mapping[str, Sequence[Alternation]], sides: Sequence[str]) -> str:
@@ -82,4 +92,6 @@ def faults(result: Result, expected: Mapping[str, Any]) -> list[str]:
         found.append("the weights have not moved")
     if result["work"]["uniform_groups"] > 0.5:
         found.append("most groups have equal rewards")
+    if not result["work"]["engine_gap"] <= GAP[result["precision"]]:
+        found.append(f"the sampler is {result['work']['engine_gap']:.2g} nats a token from the policy: no sync?")
     return found

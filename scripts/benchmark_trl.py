@@ -22,9 +22,9 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
+import benchmark_shapes as work_of
 from benchmark_ours import WARM_UP, helpers_gib, result
-from benchmark_shapes import BETAS, CLIP, KL_WEIGHT, KV_CACHE_GIB, LEARNING_RATE, MAX_GRAD_NORM, SHAPES, Shape, prompts
-from benchmark_shapes import reward as reward_of_text
+from benchmark_shapes import BETAS, CLIP, KL_WEIGHT, KV_CACHE_GIB, SHAPES, Shape
 
 OF_STAGE = {
     "vLLM.generate": "generate",
@@ -49,8 +49,8 @@ def settings(shape: Shape, folder: Path, steps: int, *, vllm: bool, correction: 
         num_generations=shape.responses, max_completion_length=shape.tokens, temperature=1.0,
         generation_kwargs=sampling, loss_type="grpo", beta=KL_WEIGHT, epsilon=CLIP, num_iterations=1,
         vllm_importance_sampling_correction=correction,
-        learning_rate=LEARNING_RATE, lr_scheduler_type="constant", adam_beta1=BETAS[0], adam_beta2=BETAS[1],
-        weight_decay=0.0, max_grad_norm=MAX_GRAD_NORM, gradient_checkpointing=False,
+        learning_rate=work_of.LEARNING_RATE, lr_scheduler_type="constant", adam_beta1=BETAS[0], adam_beta2=BETAS[1],
+        weight_decay=0.0, max_grad_norm=work_of.MAX_GRAD_NORM, gradient_checkpointing=False,
         bf16=cuda, use_cpu=not cuda, dataloader_pin_memory=cuda,
         logging_strategy="no", save_strategy="no", report_to="none", disable_tqdm=True, **engine,
     )  # fmt: skip
@@ -74,7 +74,7 @@ def place_vllm_on_cpu() -> None:
 
 def hashed(completions, **_) -> list[float]:
     """The reward, as TRL asks for it."""
-    return [reward_of_text(text) for text in completions]
+    return [work_of.reward(text) for text in completions]
 
 
 def time_blocks(seconds: dict[str, float]) -> None:
@@ -105,7 +105,7 @@ def main(folder: Path, name: str, options: dict) -> None:
     seconds: dict[str, float] = defaultdict(float)
     time_blocks(seconds)
     lengths = {"responses": set(), "prompt_tokens": set(), "response_tokens": set()}
-    uniform, ends, begins, counts = [], [], [], {"updates": 0}
+    uniform, gaps, ends, begins, counts = [], [0.0], [], [], {"updates": 0}
 
     class Trainer(GRPOTrainer):
         def _generate_and_score_completions(self, inputs):
@@ -113,7 +113,9 @@ def main(folder: Path, name: str, options: dict) -> None:
             lengths["responses"].add(len(made["prompt_mask"]))
             lengths["prompt_tokens"] |= set(made["prompt_mask"].sum(1).tolist())
             lengths["response_tokens"] |= set(made["completion_mask"].sum(1).tolist())
-            uniform.append((made["advantages"].view(-1, shape.responses) == 0).all(1).float().mean().item())
+            metrics = self._metrics["train"]
+            uniform.append(metrics["frac_reward_zero_std"][-1])
+            gaps.extend(metrics.get("sampling/sampling_logp_difference/mean", [])[-1:])
             return made
 
     class Clock(TrainerCallback):
@@ -133,7 +135,7 @@ def main(folder: Path, name: str, options: dict) -> None:
         model=str(folder / "model"),
         reward_funcs=hashed,
         args=settings(shape, folder, steps, vllm=vllm, correction=options.get("correction", True), cuda=cuda),
-        train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts()]),
+        train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in work_of.prompts()]),
         processing_class=AutoTokenizer.from_pretrained(folder / "model"),
         callbacks=[Clock()],
     )
@@ -150,10 +152,10 @@ def main(folder: Path, name: str, options: dict) -> None:
     work = {"steps": trainer.state.global_step, "updates": counts["updates"]}
     work |= {name: sorted(found) for name, found in lengths.items()}
     work |= {"uniform_groups": sum(uniform) / len(uniform), "weights_moved": bool((after != before).any())}
-    line = result(
-        f"trl-{'vllm' if vllm else 'generate'}", shape, step, stages, counts["first"], helpers_gib=helpers_gib(), work=work
-    )
-    print(json.dumps(line), flush=True)
+    work |= {"engine_gap": max(gaps)}
+    side = "trl-vllm" if vllm else "trl-generate"
+    more = dict(helpers_gib=helpers_gib(), work=work, sampler="vllm" if vllm else "transformers")
+    print(json.dumps(result(side, shape, step, stages, counts["first"], **more)), flush=True)
 
 
 if __name__ == "__main__":
