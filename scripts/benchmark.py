@@ -10,7 +10,6 @@ more than 5% of the cores while it ran. It is thrown away and repeated, twice at
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
@@ -21,24 +20,51 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
+import tyro
 from benchmark_load import LIMIT, watched
-from benchmark_shapes import SHAPES, Shape
+from benchmark_shapes import BEGUN, SHAPES, WARM_UP, Shape
 from benchmark_table import NAMES, OURS, Alternation, comparison, division, faults
 
 # Nothing here may import torch: on Linux a child's peak of memory begins at that of its parent.
 
 HERE = Path(__file__).resolve().parent
 TRIES = 3
-WARM_UP = 1
 SIDES = {"none": [], "vllm": ["trl-vllm"], "generate": ["trl-generate"], "both": ["trl-vllm", "trl-generate"]}
 
 
-def main() -> int:
-    options = parse()
+@dataclass(frozen=True)
+class Options:
+    """What is measured."""
+
+    shapes: tuple[Literal[tuple(SHAPES)], ...] = ("S1", "S2", "S3")
+    """What is trained."""
+    alternations: int = 3
+    """Times that each side runs."""
+    steps: int | None = None
+    """Steps that are measured in a run; unset: the shape's."""
+    trl: Literal[tuple(SIDES)] = "both"
+    """What TRL generates with, both one after the other, or none: no TRL."""
+    correction: Literal["on", "off"] = "on"
+    """Both sides' correction for the gap between sampler and trainer; TRL makes a pass more for it."""
+    engine: Literal["auto", "vllm", "hf"] = "auto"
+    """This project's sampler."""
+    keep_disturbed: bool = False
+    """Count disturbed runs, and repeat none."""
+    results: Path | None = None
+    """File to which every run's JSON line is added."""
+    profile: bool = False
+    """One run of this project a shape, and where its steps go."""
+
+
+def main(options: Options) -> int:
+    if options.alternations < 1 or (options.steps is not None and options.steps < 1):
+        sys.exit("--alternations and --steps must be at least 1")
     sides, notes = sides_here(options.trl if not options.profile else "none")
     by_shape: dict[str, list[Alternation]] = {}
     for name in options.shapes:
@@ -59,26 +85,6 @@ def main() -> int:
     return 0
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["S1", "S2", "S3"], help="what is trained")
-    parser.add_argument("--alternations", type=int, default=3, help="times that each side runs")
-    parser.add_argument("--steps", type=int, help="steps that are measured in a run; unset: the shape's")
-    parser.add_argument("--trl", choices=SIDES, default="both", help="what TRL generates with, or none of it")
-    parser.add_argument(
-        "--correction", choices=["on", "off"], default="on",
-        help="both sides' correction for the gap between sampler and trainer; TRL makes a pass more for it",
-    )  # fmt: skip
-    parser.add_argument("--engine", choices=["auto", "vllm", "hf"], default="auto", help="this project's sampler")
-    parser.add_argument("--keep-disturbed", action="store_true", help="count disturbed runs, and repeat none")
-    parser.add_argument("--results", type=Path, help="file to which every run's JSON line is added")
-    parser.add_argument("--profile", action="store_true", help="one run of this project a shape, and where it goes")
-    options = parser.parse_args()
-    if options.alternations < 1 or (options.steps is not None and options.steps < 1):
-        parser.error("--alternations and --steps must be at least 1")
-    return options
-
-
 def sides_here(trl: str) -> tuple[list[str], list[str]]:
     """What can run here, and what is to be said of what cannot."""
     installed = {name: importlib.util.find_spec(name) is not None for name in ("trl", "vllm")}
@@ -94,7 +100,7 @@ def sides_here(trl: str) -> tuple[list[str], list[str]]:
     return [OURS, *SIDES[trl]], notes
 
 
-def measured(side: str, name: str, folder: Path, options, number: int, notes: list[str]) -> dict | None:
+def measured(side: str, name: str, folder: Path, options: Options, number: int, notes: list[str]) -> dict | None:
     """The result of a run that was not disturbed; None where each try was. Adds to the notes what was thrown away.
 
     Exits where the side did other work than it was asked to.
@@ -127,7 +133,7 @@ def expected(shape: Shape, steps: int | None) -> dict:
     return work | {"prompt_tokens": [shape.prompt_tokens], "response_tokens": [shape.tokens]}
 
 
-def call(side: str, name: str, folder: Path | str, options) -> tuple[str, ...]:
+def call(side: str, name: str, folder: Path | str, options: Options) -> tuple[str, ...]:
     """The script of a side, with its arguments."""
     asked = {"steps": options.steps, "correction": options.correction == "on"}
     if side == OURS:
@@ -139,7 +145,7 @@ def call(side: str, name: str, folder: Path | str, options) -> tuple[str, ...]:
 def child(script: str, *arguments: str) -> str:
     """What a script of this folder prints. Exits where it fails, with the end of what it said."""
     command = [sys.executable, str(HERE / script), *arguments]
-    env = {**os.environ, "BENCHMARK_BEGUN": str(time.time())}
+    env = {**os.environ, BEGUN: str(time.time())}
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     if done.returncode:
         tail = "\n".join([*done.stdout.splitlines()[-5:], *done.stderr.splitlines()[-30:]])
@@ -151,13 +157,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def report(by_shape: dict[str, list[Alternation]], sides: list[str], notes: list[str], options) -> str:
+def report(by_shape: dict[str, list[Alternation]], sides: list[str], notes: list[str], options: Options) -> str:
     """The page."""
     shapes = "\n".join(f"- {name}: {SHAPES[name].words}" for name in by_shape)
     read = (
         f"Medians of {options.alternations} runs; in brackets the lowest and the highest ratio of a pair of runs. "
-        f"A run counts where other processes took at most {LIMIT:.0%} of the cores. Start-up lasts until the first update is "
-        "done. Memory is the peak of the trainer's process, + that of its helpers."
+        f"A run counts where other processes took at most {LIMIT:.0%} of the cores. Start-up lasts until the first "
+        "update is done. Memory is the peak of the trainer's process, + that of its helpers."
     )
     parts = [
         f"`{shlex.join(['python', 'scripts/benchmark.py', *sys.argv[1:]])}`",
@@ -194,4 +200,4 @@ def versions() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(tyro.cli(Options, description=__doc__)))

@@ -4,7 +4,7 @@
 
 Nothing of the trainer is changed but two things: responses do not end before their length, and clocks are read. The
 line has `step_seconds`, `stages`, `tokens_per_second`, `start_seconds` (until the first update is done, from
-$BENCHMARK_BEGUN, the time at which this process was started), `memory_gib` and `helpers_gib` (peaks of this process,
+$BENCHMARK_BEGUN), `memory_gib` and `helpers_gib` (peaks of this process,
 and of its children together), and `work`, what was really done.
 """
 
@@ -19,12 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import benchmark_shapes as work_of
-from benchmark_shapes import BETAS, CLIP, KL_WEIGHT, KV_CACHE_GIB, PROMPT_TOKENS, SHAPES, Shape
+from benchmark_shapes import BEGUN, BETAS, CLIP, KL_WEIGHT, KV_CACHE_GIB, PROMPT_TOKENS, SHAPES, WARM_UP, Shape
 from benchmark_table import STAGES
 
-WARM_UP = 1
-"""Steps that are not measured: caches are filled, and functions compiled."""
-BEGUN = "BENCHMARK_BEGUN"
 NO_TOKEN = 2**30
 
 

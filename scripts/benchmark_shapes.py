@@ -18,6 +18,10 @@ from pathlib import Path
 
 PROMPTS = 256
 PROMPT_TOKENS = 32
+WARM_UP = 1
+"""Steps of a run that are not measured: caches are filled, and functions compiled."""
+BEGUN = "BENCHMARK_BEGUN"
+"""Environment variable: the time at which a side's process was started."""
 PAD, END = "<pad>", "<end>"
 KL_WEIGHT, LEARNING_RATE, CLIP, MAX_GRAD_NORM = 0.04, 1e-5, 0.2, 1.0
 BETAS = (0.9, 0.95)

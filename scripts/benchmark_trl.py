@@ -23,8 +23,8 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import benchmark_shapes as work_of
-from benchmark_ours import WARM_UP, helpers_gib, result
-from benchmark_shapes import BETAS, CLIP, KL_WEIGHT, KV_CACHE_GIB, SHAPES, Shape
+from benchmark_ours import helpers_gib, result
+from benchmark_shapes import BETAS, CLIP, KL_WEIGHT, KV_CACHE_GIB, SHAPES, WARM_UP, Shape
 
 OF_STAGE = {
     "vLLM.generate": "generate",

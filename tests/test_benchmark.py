@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -119,9 +118,7 @@ def tried(monkeypatch, tmp_path, shares, **options):
     monkeypatch.setattr(benchmark, "child", lambda *call: (made.append(call), json.dumps(line("ours", 1.0)))[1])
     moments = [moment for share in shares for moment in (Clock(0.0, 0.0, 0.0, 2), Clock(10.0, 20 * share, 0.0, 2))]
     monkeypatch.setattr(benchmark_load, "now", lambda: moments.pop(0))
-    asked = {"keep_disturbed": False, "steps": None, "correction": "on", "engine": "auto", "profile": False}
-    notes = []
-    settings = Namespace(results=tmp_path / "results.jsonl", **asked | options)
+    notes, settings = [], benchmark.Options(results=tmp_path / "results.jsonl", **options)
     return benchmark.measured("ours", "tiny", tmp_path, settings, 0, notes), notes, len(made)
 
 
@@ -181,8 +178,8 @@ def test_a_real_run_of_ours(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     result = json.loads(results.read_text())
-    stages = sum(result["stages"].values())
-    assert 0.8 * result["step_seconds"] < stages < result["step_seconds"]  # the loop does little beside them
+    assert min(result["stages"][stage] for stage in ("generate", "verify", "update")) > 0
+    assert sum(result["stages"].values()) < result["step_seconds"]
     assert result["tokens_per_second"] == pytest.approx(8 * 8 / result["step_seconds"])
     assert 0 < result["step_seconds"] < result["start_seconds"] and 0.2 < result["memory_gib"] < 4
     assert result["work"]["updates"] == 3 and result["work"]["response_tokens"] == [8] and result["sampler"] == "hf"
