@@ -4,8 +4,8 @@
 
 Nothing of the trainer is changed but two things: responses do not end before their length, and clocks are read. The
 line has `step_seconds`, `stages`, `tokens_per_second`, `start_seconds` (until the first update is done, from
-$BENCHMARK_BEGUN), `memory_gib` and `helpers_gib` (peaks of this process, and of its children together), and `work`, what
-was really done.
+$BENCHMARK_BEGUN), `memory_gib` and `helpers_gib` (peaks of this process, and of its children together), and `work`,
+what was really done.
 """
 
 from __future__ import annotations
