@@ -138,12 +138,13 @@ def objects(output: str, beginning: str) -> list[dict]:
 
 
 def benchmark(bench: Bench) -> Part:
-    """scripts/benchmark.py, where it exists, with its own defaults."""
+    """scripts/benchmark.py, where it exists: one run of each shape, without TRL."""
     if not script("benchmark.py").exists():
         return Part(True, "There is no scripts/benchmark.py.", left_out=True)
     if bench.quick or bench.device == "cpu":
         return Part(True, "Left out by --quick, and on the CPU.", left_out=True)
-    done = bench.python("benchmark", 300, script("benchmark.py"))
+    flags = ("--trl", "none", "--alternations", "1", "--keep-disturbed")
+    done = bench.python("benchmark", 300, script("benchmark.py"), *flags)
     return Part(True, f"```\n{done.tail}\n```") if done.status == 0 else failed(done, "the benchmark")
 
 
