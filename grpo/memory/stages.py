@@ -22,10 +22,13 @@ GRAPHS = 1.0 * GIB
 GAPS = 0.05
 """Estimated: share by which torch's allocator takes more than it gives out, of what comes and goes in a pass."""
 
+PROBE = 304
+"""Positions that the proof of a sync scores with the policy while vLLM is awake (engines/sync.py)."""
+
 STAGES = ("generate", "log-probabilities", "update", "sync")
 ROWS = (
     "weights", "optimizer", "reference", "gradients", "activations", "head", "copies of weights", "vLLM's weights",
-    "KV cache", "vLLM's workspace", "CUDA, gaps", "other programs",
+    "KV cache", "vLLM's workspace", "proof of a sync", "CUDA, gaps", "other programs",
 )  # fmt: skip
 
 
@@ -99,6 +102,7 @@ def stages(load: Load) -> dict[str, dict[str, float]]:
     generate = {"KV cache": load.kv_cache, "CUDA, gaps": CONTEXT}
     sync = {"CUDA, gaps": CONTEXT}
     if load.vllm:
+        generate["proof of a sync"] = (1 + GAPS) * logprobs_moment(shape, widths, PROBE).total
         generate |= {"vLLM's weights": load.vllm_weights, "vLLM's workspace": load.vllm_workspace}
         # The largest tensor is there twice while it is loaded, and one that is merged with its adapter comes from two
         # of float32.

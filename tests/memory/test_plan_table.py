@@ -37,7 +37,7 @@ def test_activations_are_named_both_ways_and_the_cache_in_responses():
 
 def test_what_fits_names_the_tightest_stage():
     text = verdict(load_of("Qwen2.5-7B", 139), {})
-    assert text == "It fits: at least 5.6 GiB of the card are left, in the stage 'generate'."
+    assert text == "It fits: at least 5.7 GiB of the card are left, in the stage 'generate'."
 
 
 def test_what_does_not_fit_says_what_is_lacking_and_what_helps():

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from real_shapes import load_of
 
+from grpo.engines import sync
 from grpo.memory.moments import update_moment
-from grpo.memory.stages import GAPS, GIB, STAGES, largest_update, stages, total
+from grpo.memory.stages import GAPS, GIB, PROBE, STAGES, largest_update, stages, total
 
 
 def test_what_stays_is_in_every_stage_and_what_passes_in_its_own():
@@ -27,6 +28,15 @@ def test_vllm_takes_its_share_and_no_more():
     held = stages(load)["generate"]
     of_vllm = sum(held[row] for row in ("vLLM's weights", "KV cache", "vLLM's workspace"))
     assert of_vllm == pytest.approx(0.4 * 79 * GIB)
+
+
+def test_the_proof_of_a_sync_has_room_beside_an_awake_vllm():
+    """Its positions are the probe's: a card that is full when vLLM wakes would stop the run at its second step."""
+    assert PROBE == sync.SEQUENCES * (sync.PROMPT_TOKENS + sync.RESPONSE_TOKENS)
+    load = load_of("Qwen2.5-3B", 79)
+    held = stages(load)
+    assert 0.5 * GIB < held["generate"]["proof of a sync"] < 1.5 * GIB  # a copy of the head is most of it
+    assert all("proof of a sync" not in held[stage] for stage in ("log-probabilities", "update"))
 
 
 def test_transformers_generates_with_the_policy_and_keeps_a_cache_of_all_responses():
