@@ -16,6 +16,7 @@ import os
 import platform
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -65,6 +66,7 @@ class Options:
 def main(options: Options) -> int:
     if options.alternations < 1 or (options.steps is not None and options.steps < 1):
         sys.exit("--alternations and --steps must be at least 1")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the child, and removes the folder
     sides, notes = sides_here(options.trl if not options.profile else "none")
     by_shape: dict[str, list[Alternation]] = {}
     for name in options.shapes:

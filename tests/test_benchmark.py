@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,17 @@ def test_a_real_run_of_ours(tmp_path):
     assert f"| tiny | this project | {result['step_seconds']:.2f} | 1 |" in done.stdout
     assert f"{os.cpu_count()} cores" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["results.jsonl"]  # nothing is left
+
+
+def test_what_ends_the_benchmark_leaves_no_process_and_no_folder(tmp_path):
+    command = [sys.executable, ROOT / "scripts" / "benchmark.py", "--shapes", "S1", "--trl", "none"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + 60
+    while not (children.read_text() and list(tmp_path.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (child,) = children.read_text().split()
+    process.terminate()
+    assert process.wait(30) == 143
+    assert not Path(f"/proc/{child}").exists() and not list(tmp_path.iterdir())
