@@ -122,8 +122,8 @@ def test_each_step_stands_once_in_an_offline_run_that_was_killed_twice(tmp_path,
     assert [line["step"] for line in left.history] == list(range(13))
     older = list((folder / "wandb").glob("superseded-offline-run-*/run-*.wandb"))
     assert len(older) == 2 and {path.name for path in older} == {f"run-{left.run.run_id}.wandb"}
-    if with_service:
-        assert all(steps_on_disk(path) == [] for path in older)  # the tail was lost, and here that is everything
+    for on_disk in map(steps_on_disk, older):  # the tail was lost, with wandb's process mostly all of it
+        assert on_disk == list(range(len(on_disk)))
 
 
 def test_what_was_uploaded_before_a_resume_is_replaced_by_the_whole_run(tmp_path, server):
