@@ -35,7 +35,7 @@ def test_ppos_penalty_weighs_the_kl_to_the_old_policy_and_its_weight_is_resumed(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weight", [0.3, 10.0])
+@pytest.mark.parametrize("weight", [0.3, 100.0])
 def test_the_kl_settles_at_its_target_from_below_and_from_above(tmp_path, weight):
     """A run from KL 0, whose weight comes from far below and from far above. A step moves it by 2% at most, however far
     off its KL is: so it is the median that settles. The mean is that of a few steps with a hundred times as much."""
@@ -43,6 +43,6 @@ def test_the_kl_settles_at_its_target_from_below_and_from_above(tmp_path, weight
     flags += ["--max-response-tokens", "40", "--kl-coef", str(weight), "--kl-target", "0.02", "--kl-horizon", "160"]
     found = rows(run(tmp_path, *flags))
     late = median(row["policy/kl"] for row in found[-100:])
-    assert 0.02 / 1.75 < late < 0.02 * 1.75  # seeds 0, 1, 2: 0.031, 0.029, 0.028 from below; 0.019, 0.021, 0.026
-    last = found[-1]["policy/kl_coef"]
-    assert last > 2 * weight if weight == 0.3 else last < 0.9 * weight  # 0.89, 0.96, 0.96; 6.6, 6.3, 8.5
+    assert 0.02 / 1.75 < late < 0.02 * 1.75  # by seed: 0.031, 0.029, 0.028 from below; 0.021, 0.018 from above
+    weights = [row["policy/kl_coef"] for row in found]
+    assert max(weights) > 2 * weight if weight == 0.3 else min(weights) < 0.8 * weight  # 0.89, 0.96, 0.96; 55, 42
