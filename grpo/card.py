@@ -46,7 +46,8 @@ class Plan:
 
     @property
     def verdict(self) -> str:
-        return verdict(self.load, savings(self.load, others(self.config, self.load)))
+        changes = others(self.config, self.load)
+        return verdict(self.load, savings(self.load, changes), [way for way, other in changes.items() if fits(other)])
 
     def show(self, console: Console) -> None:
         """The table, and what is to be known of it."""

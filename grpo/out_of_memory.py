@@ -26,11 +26,11 @@ SAYINGS = (
 )
 """Torch and vLLM raise RuntimeError and ValueError where memory runs out, and only their words say so."""
 
-PLAN = "python -m grpo.train with the same flags and --plan shows what every stage takes."
+PLAN = "python -m grpo.doctor with the same flags shows what the run takes, and on a card --plan every stage of it."
 
 SHARE = (
-    "another --memory-fraction: lower where the trainer is short of memory, higher where vLLM is; --kv-cache-gib does "
-    "the same on a CPU, and a lower --max-response-tokens spares both"
+    "another --memory-fraction on a card, or --kv-cache-gib on a CPU: lower where the trainer is short of memory, "
+    "higher where vLLM is; a lower --max-response-tokens spares both"
 )
 """What helps where trainer and vLLM share the memory."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from rich import box
@@ -44,8 +44,11 @@ def notes(load: Load) -> list[str]:
     return lines
 
 
-def verdict(load: Load, saved: Mapping[str, float]) -> str:
-    """One paragraph: it fits, or what is too much and what each change would save. saved: change -> bytes."""
+def verdict(load: Load, saved: Mapping[str, float], enough: Collection[str] = ()) -> str:
+    """One paragraph: it fits, or what is too much and what each change would save.
+
+    saved: change -> bytes, in the stage that lacks most; enough: those with which the run fits.
+    """
     free = left(load)
     stage = min(free, key=free.get)
     if fits(load):
@@ -56,9 +59,12 @@ def verdict(load: Load, saved: Mapping[str, float]) -> str:
         lacking = f"{-free[stage] / GIB:.1f} GiB are lacking"
     held = {row: size for row, size in stages(load)[stage].items() if size > 0}
     largest = ", ".join(f"{row} {held[row] / GIB:.1f}" for row in sorted(held, key=held.get, reverse=True))
-    ways = "; ".join(f"{way} saves {size / GIB:.1f}" for way, size in saved.items())
+    ways = "; ".join(
+        f"{way} saves {size / GIB:.1f}{', and then it fits' if way in enough else ''}" for way, size in saved.items()
+    )
     return (
         f"It does not fit a card of {load.card / GIB:.1f} GiB: in the stage '{stage}' {lacking} (GiB: {largest}). "
         + (f"In GiB, {ways}. " if ways else "")
+        + ("None of these is enough alone. " if ways and not any(way in enough for way in saved) else "")
         + "Otherwise use a smaller --model or a larger card."
     )

@@ -46,6 +46,9 @@ def test_what_does_not_fit_says_what_is_lacking_and_what_helps():
     assert text.startswith(
         "It does not fit a card of 23.5 GiB: in the stage 'update' 4.8 GiB are lacking (GiB: optimizer"
     )
-    assert "In GiB, --something 1 saves 2.0; --other 2 saves 1.0." in text and "\n" not in text
+    assert "In GiB, --something 1 saves 2.0; --other 2 saves 1.0. None of these is enough alone." in text
+    assert "\n" not in text
+    text = verdict(load, {"--something 1": 2 * GIB, "--other 2": GIB}, ["--other 2"])
+    assert "--something 1 saves 2.0; --other 2 saves 1.0, and then it fits. Otherwise use" in text
     share = replace(load_of("Qwen2.5-1.5B", 79), memory_fraction=0.05)
     assert "leaves its KV cache no room for a response of full length" in verdict(share, {})
