@@ -45,4 +45,7 @@ def test_the_kl_settles_at_its_target_from_below_and_from_above(tmp_path, weight
     late = median(row["policy/kl"] for row in found[-100:])
     assert 0.02 / 1.75 < late < 0.02 * 1.75  # by seed: 0.031, 0.029, 0.028 from below; 0.021, 0.018 from above
     weights = [row["policy/kl_coef"] for row in found]
-    assert max(weights) > 2 * weight if weight == 0.3 else min(weights) < 0.8 * weight  # 0.89, 0.96, 0.96; 55, 42
+    if weight == 0.3:
+        assert weights[-1] > 2 * weight  # 0.89, 0.96, 0.96
+    else:
+        assert min(weights) < 0.8 * weight and weights[-1] < 0.9 * weight  # at the end 59, 42
