@@ -234,6 +234,11 @@ def test_the_choice_takes_the_token_in_whose_share_its_number_lies():
     torch.testing.assert_close(choice.logprobs().squeeze(1), expected)
 
 
+def test_a_number_of_0_does_not_choose_a_token_of_probability_0():
+    choice = Choice(1.0, torch.tensor([[0.0]]))
+    assert choice(None, torch.tensor([[0.0, 1.0, 0.0]]).log()).argmax(-1).tolist() == [1]
+
+
 def test_the_choice_divides_by_the_temperature_and_is_greedy_at_0():
     logits = torch.tensor([[0.0, math.log(3.0)]])
     hot = Choice(0.5, torch.tensor([[0.05]]))  # probabilities 0.1, 0.9
