@@ -56,20 +56,17 @@ def token_logprobs(
     logits_of = head_function(head, head_dtype)
     wanted, picked = hidden[mask], targets[mask]  # [N, H], [N]
     softcap = getattr(model.config, "final_logit_softcapping", None)  # Gemma squashes its logits
-    measured: set[int] = set()
 
-    def chunk(index: int, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        again = index in measured  # the backward pass asks for the logits' graph, and not for what has none
-        measured.add(index)
-        entropy = with_entropy and (train_entropy or not again)
-        return _head_logprobs(logits_of(hidden), targets, temperature, softcap, entropy, train_entropy)
+    def chunk(hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        return _head_logprobs(logits_of(hidden), targets, temperature, softcap, with_entropy, train_entropy)
 
     rows = max(1, MAX_CHUNK_ELEMENTS // head.weight.shape[0])
-    chunks = list(enumerate(zip(wanted.split(rows), picked.split(rows), strict=True)))
+    chunks = list(zip(wanted.split(rows), picked.split(rows), strict=True))
     if len(chunks) > 1 and torch.is_grad_enabled():
-        chunked = [checkpoint(chunk, index, *parts, use_reentrant=False) for index, parts in chunks]
+        # Recomputed up to the last tensor that the backward pass needs: an entropy without a graph is not.
+        chunked = [checkpoint(chunk, *parts, use_reentrant=False) for parts in chunks]
     else:
-        chunked = [chunk(index, *parts) for index, parts in chunks]
+        chunked = [chunk(*parts) for parts in chunks]
     empty = torch.zeros(mask.shape, dtype=torch.float32, device=inputs.device)
     logprobs, entropies = zip(*chunked, strict=True)
     whole = empty.masked_scatter(mask, torch.cat(entropies)) if with_entropy else None
