@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from grpo.model.host import rest_on_host, visiting
 from grpo.model.learner import Learner, autocast
-from grpo.model.logprobs import token_logprobs
 from grpo.model.optimizers import OptimizerSettings
 from grpo.model.passes import Passes
+from grpo.model.ranks import Ranks
+from grpo.model.shard import on_host, scored, whole
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.records import Batch
 
@@ -33,17 +34,18 @@ class Policy(Learner):
         optimizer: OptimizerSettings | None = None,
         train_entropy: bool = False,
         head_dtype: torch.dtype = torch.float32,
+        ranks: Ranks | None = None,
     ) -> None:
         """train_entropy: whether the entropy keeps its graph, as an entropy bonus needs; head_dtype: of the output
-        head's matrix product (head.py)."""
-        super().__init__(model, optimizer or OptimizerSettings(), micro_batch_tokens)
+        head's matrix product (head.py); ranks: over which the model is sharded."""
+        super().__init__(model, optimizer or OptimizerSettings(), micro_batch_tokens, ranks)
         self.temperature = temperature
         self.train_entropy = train_entropy
         self.head_dtype = head_dtype
 
     def outputs(self, micro_batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the targets and entropies, both [B, T] float32, 0 outside the mask."""
-        return token_logprobs(
+        return scored(
             self.model,
             micro_batch.inputs,
             micro_batch.targets,
@@ -68,13 +70,18 @@ class Policy(Learner):
         """Every (name, tensor) that an engine needs, the tied output head under its own name included.
 
         `named_parameters()` would leave a tied head out, and an engine that keeps its own copy would go on with the
-        old one without a word.
+        old one without a word. Of a sharded model each is put together as it is handed over, on all ranks at once.
         """
-        yield from self.model.state_dict().items()
+        narrow = self.ranks.size > 1 and self.precision is torch.bfloat16  # half the bytes, and all that vLLM keeps
+        for name, tensor in self.model.state_dict().items():
+            yield name, whole(tensor.bfloat16() if narrow and tensor.dtype is torch.float32 else tensor)
 
     def save(self, folder: Path) -> None:
-        """Into a folder that transformers and vLLM load."""
-        self.model.save_pretrained(folder)
+        """Into a folder that transformers and vLLM load. Of several ranks all take part, and one writes."""
+        if self.ranks.size == 1:
+            self.model.save_pretrained(folder)
+        elif tensors := on_host(self.model.state_dict(), self.ranks):
+            self.model.save_pretrained(folder, state_dict=tensors)
 
     def kept(self) -> dict[str, Tensor]:
         """What a checkpoint holds of the model: that which training changes."""
@@ -94,8 +101,9 @@ class Reference(Passes):
         temperature: float,
         micro_batch_tokens: int,
         head_dtype: torch.dtype = torch.float32,
+        ranks: Ranks | None = None,
     ) -> None:
-        super().__init__(micro_batch_tokens)
+        super().__init__(micro_batch_tokens, ranks)
         self.model = model.eval().requires_grad_(False)
         self.device = next(model.parameters()).device
         """Where it computes, wherever it rests."""
@@ -126,9 +134,11 @@ def _logprobs(of: Policy | Reference, batch: Batch, temperature: float, name: st
     def make(micro_batch: Batch) -> Tensor:
         with autocast(of.device):
             asked = (micro_batch.inputs, micro_batch.targets, micro_batch.mask)
-            return token_logprobs(of.model, *asked, temperature, with_entropy=False, head_dtype=of.head_dtype)[0].cpu()
+            return scored(of.model, *asked, temperature, with_entropy=False, head_dtype=of.head_dtype)[0].cpu()
 
     result = torch.zeros(batch.mask.shape)
     for rows, logprobs in of.each_micro_batch(batch, make, name=name):
         result[rows, : logprobs.shape[1]] = logprobs
+    if of.ranks.size > 1:
+        result[batch.mask] = of.ranks.added(result[batch.mask])  # where this rank has none stands 0
     return result
