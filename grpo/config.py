@@ -21,6 +21,7 @@ from grpo.logs.wandb_run import WANDB_MODES
 from grpo.model.lora import LoraSettings
 from grpo.model.optimizers import OPTIMIZERS, OptimizerSettings
 from grpo.model.pretrained import PRECISIONS
+from grpo.model.ranks import MINUTES
 from grpo.presets import EMBEDDED_MODEL
 from grpo.problems.templates import TEMPLATE_NAMES
 
@@ -218,6 +219,8 @@ class RunFlags:
     """Checkpoints that stay, the newest ones; and the best by held-out accuracy besides."""
     resume: bool = False
     """Continue the run --name from its newest checkpoint, bit for bit; other flags are read from its config.json."""
+    rank_minutes: float = MINUTES
+    """Minutes that the processes of torchrun wait for one another (10 at most where they compute together)."""
     stop_on: tuple[Literal[STOPS], ...] = ()
     """Warnings that end the run: reward_collapse and others of logs/README.md."""
     plan: bool = False

@@ -16,8 +16,10 @@ from grpo.algorithm.ingredients import load_advantage, load_aggregation, load_lo
 from grpo.algorithm.table import ALGORITHMS, FORMER_NAMES
 from grpo.cells import check_cells
 from grpo.config import Config
+from grpo.engines.choose import choose_engine
 from grpo.errors import UserError
-from grpo.flags import check_choices, check_device, check_head, require, torch_device
+from grpo.flags import check_choices, check_device, check_head, flag, require, torch_device
+from grpo.model.ranks import Ranks
 from grpo.presets import EMBEDDED_MODEL, LORA_RATE, PRESETS, WITHOUT_PLAN
 from grpo.problems.rows import data_rewards
 from grpo.resume import resumed
@@ -49,6 +51,7 @@ RULES = {
         "kv_cache_gib",
         "keep",
         "verifier_time_limit",
+        "rank_minutes",
     ),
     "must not be negative": (
         "verifier_memory_limit",
@@ -197,6 +200,52 @@ def check_old_kl(config: Config) -> None:
             f"--old-kl-target {config.old_kl_target} adapts the weight of the KL to the policy that sampled, so it "
             f"must be more than 0 and needs an --old-kl-coef to start from (now {config.old_kl_coef})."
         )
+
+
+def check_ranks(config: Config, ranks: int) -> None:
+    """What several processes cannot do. Raises: UserError."""
+    if ranks == 1:
+        return
+    if config.problems_per_step < ranks:
+        raise UserError(
+            f"torchrun has started {ranks} processes, and a step has --problems-per-step {config.problems_per_step}: "
+            "each generates for whole problems, so that some would have none. Start fewer, or draw more problems."
+        )
+    refused = {
+        "--engine hf": (
+            choose_engine(config.engine)[0] == "hf",
+            "generates token by token, with weights that no process has whole. It is also what auto is without vLLM",
+        ),
+        f"--optimizer {config.optimizer}": (
+            config.optimizer != "adamw",
+            "has no form for a part of a tensor; each rank has a part of adamw's state",
+        ),
+        "--precision bfloat16": (
+            config.precision == "bfloat16",
+            "rounds by chance, which is not done on parts of a tensor; each rank has a part of the float32 weights",
+        ),
+        "--reference-device cpu": (
+            config.reference_device == "cpu" and config.needs_reference,
+            "moves whole tensors; each rank has a part of the reference",
+        ),
+    }
+    for flag_given, (given, why) in refused.items():
+        if given:
+            raise UserError(f"{flag_given} with {ranks} processes of torchrun: it {why}. Leave it out, or start one.")
+
+
+def same_config(config: Config, ranks: Ranks) -> Config:
+    """The config that all ranks have, under the name that the first has found for the run. Raises: UserError where they
+    differ, as where machines were started with different commands."""
+    of_ranks = ranks.exchange(config.to_json())
+    config = replace(config, name=of_ranks[0]["name"])
+    differing = [name for name in of_ranks[0] if name != "name" and any(o[name] != of_ranks[0][name] for o in of_ranks)]
+    with ranks.together():
+        if differing:
+            values = {name: dict.fromkeys(str(of_one[name]) for of_one in of_ranks) for name in differing}
+            told = [f"{flag(name)} is {' or '.join(found)}" for name, found in values.items()]
+            raise UserError(f"The processes of torchrun have different flags: {'; '.join(told)}. Give all the same.")
+    return config
 
 
 def check_folder(config: Config) -> None:

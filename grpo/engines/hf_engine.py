@@ -50,9 +50,11 @@ class HFEngine:
         max_tokens: int,
         seed: int,
         on_response: OnResponse | None = None,
+        first: int = 0,
     ) -> list[Group]:
         """See Engine.generate."""
-        wanted = [(problem, response_seed(seed, p, g)) for p, problem in enumerate(problems) for g in range(group_size)]
+        places = enumerate(problems, start=first)
+        wanted = [(problem, response_seed(seed, p, g)) for p, problem in places for g in range(group_size)]
         rollouts: list[Rollout] = []
         for start in range(0, len(wanted), self.max_sequences):
             part, seeds = zip(*wanted[start : start + self.max_sequences], strict=True)

@@ -50,11 +50,21 @@ class Scores:
 
     policy: Tensor
     engine: Tensor
+    sizes: tuple[int, ...] | None = None
+    """How many of them are of each rank's engine, each of which must have taken over the weights; None: of one."""
 
     @property
     def gap(self) -> float:
-        """Mean absolute difference, nats."""
-        return (self.policy - self.engine).abs().mean().item()
+        """Mean absolute difference, nats; of several ranks the largest. NaN where one of them is."""
+        return max((part.abs().mean().item() for part in self._parts(self.policy - self.engine)), key=_nan_last)
+
+    def same_engine(self, other: Scores) -> bool:
+        """Whether the engine of a rank scores to the last bit as in `other`."""
+        parts = zip(self._parts(self.engine), other._parts(other.engine), strict=True)
+        return any(torch.equal(one, two) for one, two in parts)
+
+    def _parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        return tensor.split(self.sizes or len(tensor))
 
 
 class SyncProbe:
@@ -72,16 +82,17 @@ class SyncProbe:
 
     def scores(self, engine: Engine, policy: Policy) -> Scores:
         """The fixed sequences by both, teacher-forced at temperature 1."""
+        sequences = self.sequences * policy.ranks.size  # all of them for each rank's engine
         scored = [
             Group(Problem("", s[:1], {}), (Rollout(s[1:], tuple(scores), "", truncated=False),))
-            for s, scores in zip(self.sequences, engine.score(self.sequences), strict=True)
+            for s, scores in zip(sequences, engine.score(sequences), strict=True)
         ]
         return _both(scored, policy, 1.0)
 
     def sampled(self, engine: Engine, policy: Policy) -> Scores:
         """What the engine samples after the fixed sequences, by both, at the training temperature."""
         sampled = engine.generate(
-            [Problem("", sequence, {}) for sequence in self.sequences],
+            [Problem("", sequence, {}) for sequence in self.sequences * policy.ranks.size],
             1,
             temperature=self.temperature,
             max_tokens=RESPONSE_TOKENS,
@@ -99,7 +110,11 @@ class SyncProbe:
         Raises: SyncError above tolerance (a gap of NaN included), naming the step and the gap; and where the engine has
         stood still since the last check while the policy has moved.
         """
-        scores = self.scores(engine, policy)
+        scores, sampled = self.scores(engine, policy), self.sampled(engine, policy)
+        with policy.ranks.together():
+            return self._judged(scores, sampled, step)
+
+    def _judged(self, scores: Scores, sampled: Scores, step: int) -> float:
         if self.before is not None and stood_still(self.before, scores):
             raise SyncError(
                 f"step {step}: the update has changed the policy's log-probabilities, and after the weight sync not "
@@ -107,7 +122,7 @@ class SyncProbe:
                 "needs no sync."
             )
         self.before = scores
-        gap = max(scores.gap, self.sampled(engine, policy).gap)
+        gap = max(scores.gap, sampled.gap, key=_nan_last)
         if not gap <= self.tolerance:
             raise SyncError(
                 f"step {step}: after the weight sync the engine's log-probabilities differ from the policy's by "
@@ -123,9 +138,15 @@ class SyncProbe:
 def stood_still(before: Scores, after: Scores) -> bool:
     """Whether the policy has moved from one check to the next, and the engine has not."""
     moved = (after.policy != before.policy).float().mean().item()
-    return moved >= MOVED and torch.equal(after.engine, before.engine)
+    return moved >= MOVED and after.same_engine(before)
 
 
 def _both(groups: list[Group], policy: Policy, temperature: float) -> Scores:
-    batch = collate(groups, pad_id=0)
-    return Scores(policy.logprobs(batch, temperature)[batch.mask], batch.sampler_logprobs[batch.mask])
+    batch, ranks = collate(groups, pad_id=0), policy.ranks.size
+    each = len(groups) // ranks
+    sizes = [int(batch.mask[rank * each : (rank + 1) * each].sum()) for rank in range(ranks)]
+    return Scores(policy.logprobs(batch, temperature)[batch.mask], batch.sampler_logprobs[batch.mask], tuple(sizes))
+
+
+def _nan_last(gap: float) -> tuple[bool, float]:
+    return gap != gap, gap

@@ -139,6 +139,7 @@ class VLLMEngine:
         max_tokens: int,
         seed: int,
         on_response: OnResponse | None = None,
+        first: int = 0,
     ) -> list[Group]:
         """See Engine.generate."""
         if not problems:
@@ -155,7 +156,7 @@ class VLLMEngine:
                 params = SamplingParams(
                     temperature=temperature,
                     max_tokens=max_tokens,
-                    seed=response_seed(seed, p, g),
+                    seed=response_seed(seed, first + p, g),
                     stop_token_ids=self.end_ids,
                     stop=self.stop,
                     include_stop_str_in_output=True,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from grpo.algorithm.advantages import equal_rewards
+from grpo.model.ranks import Ranks
 from grpo.outcomes import correct, lengths, truncated
 from grpo.records import Group, Rewards
 
@@ -59,12 +60,13 @@ METRICS: dict[str, str] = {
     "time/verify": "seconds waiting for verifiers after generation",
     "time/update": "seconds on log-probabilities and updates",
     "time/sync": "seconds handing the weights over and proving it",
+    "time/wait": "of several ranks: seconds that one waits for others, mean over ranks; they are part of the above",
     "time/step": "seconds of the whole step, evaluation and saving excluded",
     "tokens_per_second": "response tokens generated in the step, dropped ones included, over time/step",
     "tokens": "response tokens of the step's groups, those that the loss leaves out included",
     "tokens_dropped": "response tokens of groups that dynamic sampling drew and replaced in the step",
     "tokens_total": "response tokens generated since the run began: the axis on which runs spend alike",
-    "memory/host_gib": "peak memory of this process, GiB",
+    "memory/host_gib": "peak memory of the process, GiB; of several the fullest",
     "memory/device_gib": "torch's peak on the GPU in a step, GiB, without vLLM's weights and KV cache; absent on a CPU",
     "eval/accuracy": "share of held-out responses that are correct at --eval-temperature; a truncated one is not",
     "eval/accuracy_low": "lower end of its 95% interval, by a bootstrap over problems",
@@ -145,6 +147,17 @@ def memory_metrics(held_bytes: int = 0) -> Metrics:
         metrics["memory/device_gib"] = (torch.cuda.max_memory_allocated() - held_bytes) / 2**30
         torch.cuda.reset_peak_memory_stats()
     return metrics
+
+
+def of_ranks(metrics: Metrics, ranks: Ranks) -> Metrics:
+    """What differs between ranks, as the slowest and the fullest of them has it, and what the slowest costs the others;
+    nothing where there is one."""
+    if ranks.size == 1:
+        return {}
+    own = {name: value for name, value in metrics.items() if name.startswith(("time/", "memory/"))}
+    found = ranks.largest(own)
+    generated = metrics["tokens"] + metrics["tokens_dropped"]
+    return {**found, "time/wait": ranks.seconds_waited(), "tokens_per_second": generated / found["time/step"]}
 
 
 class Stopwatch:

@@ -76,20 +76,26 @@ class Policy(Learner):
         for name, tensor in self.model.state_dict().items():
             yield name, whole(tensor.bfloat16() if narrow and tensor.dtype is torch.float32 else tensor)
 
-    def save(self, folder: Path) -> None:
-        """Into a folder that transformers and vLLM load. Of several ranks all take part, and one writes."""
-        if self.ranks.size == 1:
-            self.model.save_pretrained(folder)
-        elif tensors := on_host(self.model.state_dict(), self.ranks):
-            self.model.save_pretrained(folder, state_dict=tensors)
+    def gathered(self) -> dict[str, Tensor] | None:
+        """What `save` writes, put together by all ranks in the host's memory of the one that writes. None where there
+        is but one, which has it."""
+        return None if self.ranks.size == 1 else on_host(self.model.state_dict().items(), self.ranks)
+
+    def save(self, folder: Path, gathered: dict[str, Tensor] | None = None) -> None:
+        """Into a folder that transformers and vLLM load."""
+        self.model.save_pretrained(folder, state_dict=gathered)
 
     def kept(self) -> dict[str, Tensor]:
         """What a checkpoint holds of the model: that which training changes."""
         return self.model.state_dict()
 
-    def save_kept(self, folder: Path) -> None:
+    def gathered_kept(self) -> dict[str, Tensor] | None:
+        """As `gathered`, for `save_kept`."""
+        return self.gathered()
+
+    def save_kept(self, folder: Path, gathered: dict[str, Tensor] | None = None) -> None:
         """Into a folder that the policy can be made from again."""
-        self.save(folder)
+        self.save(folder, gathered)
 
 
 class Reference(Passes):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from grpo.errors import UserError
-from grpo.interrupts import Interrupted, let_through
+from grpo.interrupts import Interrupted, held_back, let_through
 
 T = TypeVar("T")
 
@@ -71,12 +71,19 @@ class Ranks:
         together = timedelta(minutes=min(minutes, LOCKSTEP_MINUTES))
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_card else "gloo", timeout=together)
         talk = dist.new_group(backend="gloo", timeout=timedelta(minutes=minutes))
-        return cls(dist.get_rank(), size, nodes or size // int(os.environ["LOCAL_WORLD_SIZE"]), talk)
+        joined = cls(dist.get_rank(), size, nodes or size // int(os.environ["LOCAL_WORLD_SIZE"]), talk)
+        _joined.append(joined)
+        return joined
 
     @property
     def writes(self) -> bool:
         """Whether this rank writes the run's files, and speaks: one does."""
         return self.rank == 0
+
+    @property
+    def first_here(self) -> bool:
+        """Whether this rank is the first on its machine, which fetches what the others then find there."""
+        return self.rank % (self.size // self.nodes) == 0
 
     def start_of(self, count: int) -> int:
         """Where this rank's share of `count` items begins."""
@@ -132,20 +139,29 @@ class Ranks:
             dist.all_reduce(tensor, group=self.talk)
         return tensor
 
+    def signals_wait(self) -> AbstractContextManager[None]:
+        """Around what ranks do in lockstep: a signal is heard within `together` alone, where they can agree on it."""
+        return held_back() if self.size > 1 else nullcontext()
+
+    def signals_pass(self) -> AbstractContextManager[None]:
+        """Of a single process: a signal that `held_back` would hold is heard at once. Of several, still in `together`
+        alone."""
+        return let_through() if self.size == 1 else nullcontext()
+
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def together(self, *, hears: bool = False) -> Iterator[None]:
         """What each rank does alone in this block ends everywhere where it ends on one: the ranks meet at its end.
 
-        A signal is heard within the block, also where it is held back outside it, and all ranks raise Interrupted. Of
-        ranks that raise, the first one raises its own error, and every other OtherRankFailed. What is raised here is
-        `agreed`: all ranks are at the same point, and can still save.
+        hears: whether a signal is heard within the block, also where it is held back outside it; all ranks then raise
+        Interrupted. Of ranks that raise, the first one raises its own error, and every other OtherRankFailed. What is
+        raised here is `agreed`: all ranks are at the same point, and can still save.
         """
         if self.size == 1:
             yield
             return
         mine: BaseException | None = None
         try:
-            with let_through():
+            with let_through() if hears else nullcontext():
                 yield
         except BaseException as error:
             mine = error
@@ -171,6 +187,22 @@ class Ranks:
         mean = self.total({"waited": waited})["waited"] / self.size
         self.waited = 0.0
         return mean
+
+
+_joined: list[Ranks] = []
+"""This process's, if it has joined others: as torch.distributed, there is one for a process."""
+
+
+def world() -> tuple[int, int]:
+    """(rank, ranks) as torchrun has started this process, also before it has joined the others."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def meet(error: BaseException | None) -> None:
+    """Wait for the others before the end, so that nobody's end cuts off what another has to say: at a normal end, and
+    after an error that all have agreed on."""
+    if _joined and (error is None or agreed(error)):
+        _joined[0].exchange(None)
 
 
 def agreed(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ sums between the layers stay float32, because that is what the embeddings hand o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from types import MethodType
 
 import torch
@@ -75,7 +75,7 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
-def on_host(tensors: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
+def on_host(tensors: Iterable[tuple[str, Tensor]], ranks: Ranks) -> dict[str, Tensor]:
     """Whole copies in the memory of the host of the rank that writes, made one tensor at a time; empty elsewhere."""
-    copies = ((name, whole(tensor)) for name, tensor in tensors.items())
+    copies = ((name, whole(tensor)) for name, tensor in tensors)
     return {name: tensor.detach().cpu() for name, tensor in copies if ranks.writes}

@@ -45,7 +45,7 @@ with pytest.raises(ZeroDivisionError if me == 1 else OtherRankFailed) as error, 
         raise ZeroDivisionError
 assert agreed(error.value)
 with interruptible(), pytest.raises(Interrupted) as error, held_back():
-    with ranks.together():
+    with ranks.together(hears=True):
         if me == 2:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(30)
@@ -55,6 +55,8 @@ with interruptible(), pytest.raises(Interrupted) as error, held_back():
         os.kill(os.getpid(), signal.SIGINT)  # held back until the next block
     ranks.exchange(None)
     with ranks.together():
+        pass  # and of one that hears
+    with ranks.together(hears=True):
         assert me != 0
 assert agreed(error.value) and error.value.number == signal.SIGINT
 
