@@ -71,9 +71,9 @@ class Parts:
 
 @contextmanager
 def make_parts(config: Config, plan: Plan | None = None, ranks: Ranks | None = None) -> Iterator[Parts]:
-    """Everything the loop uses; closed at the end, however it ends. plan: what is said beside the rehearsal; ranks: this
-    process among those of the run, which each make their own.
+    """Everything the loop uses; closed at the end, however it ends.
 
+    plan: what is said beside the rehearsal; ranks: this process among those of the run, each of which makes its own.
     Raises: UserError before a model is loaded, OutOfMemory after that.
     """
     ranks = ranks or Ranks()
@@ -138,9 +138,7 @@ def _make_parts(
                 stop=config.stop,
                 max_prompt_tokens=config.max_prompt_tokens,
                 max_response_tokens=config.max_response_tokens,
-                sequences=-(
-                    -max(config.responses_per_step, len(inputs.held_out) * config.eval_responses) // ranks.size
-                ),
+                sequences=ranks.most(max(config.responses_per_step, len(inputs.held_out) * config.eval_responses)),
             )
             engine: Engine = Revival(
                 lambda: make_engine(
@@ -272,8 +270,8 @@ def whole(source: str, config: Config) -> str:
 
 @out_of_memory("loading the reference", NO_REFERENCE)
 def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> Reference | WithoutAdapter | None:
-    """The frozen starting model; None where no term asks for it. A run that goes on from a checkpoint loads it anew, and
-    so do several ranks, whose policy is in parts by now."""
+    """The frozen starting model; None where no term asks for it. A run that goes on from a checkpoint loads it anew,
+    and so do several ranks, whose policy is in parts by now."""
     if not config.needs_reference:
         return None
     if isinstance(policy, LoraPolicy):

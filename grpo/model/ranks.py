@@ -89,6 +89,10 @@ class Ranks:
         """Where this rank's share of `count` items begins."""
         return count * self.rank // self.size
 
+    def most(self, count: int) -> int:
+        """The most of `count` items that a rank has."""
+        return -(-count // self.size)
+
     def share(self, items: Sequence[T]) -> list[T]:
         """This rank's part of items that all ranks have: contiguous, as equal as can be, empty where there are fewer
         items than ranks.

@@ -1,4 +1,4 @@
-"""The verifiers of several ranks: each verifies the responses that it has generated, and every rank gets all rewards."""
+"""The verifiers of several ranks: each verifies what it has generated, and every rank gets all rewards."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ def test_three_ranks():
 def test_shares_follow_one_another_and_are_as_equal_as_can_be(count, size):
     items = list(range(count))
     shares = [Ranks(rank, size).share(items) for rank in range(size)]
-    assert sum(shares, []) == items and max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert [item for share in shares for item in share] == items
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1 and max(map(len, shares)) == Ranks(0, size).most(count)
     assert all(items[Ranks(rank, size).start_of(count) :][: len(share)] == share for rank, share in enumerate(shares))
 
 
@@ -36,7 +37,7 @@ def test_a_world_of_one_is_the_identity(monkeypatch):
 
 def test_more_ranks_than_cards_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UserError, match="started 2 processes here, .* torch sees 1. Lower --nproc-per-node"):
+    with pytest.raises(UserError, match=r"started 2 processes here, .* torch sees 1. Lower --nproc-per-node"):
         check_cards(2)
 
 
