@@ -98,16 +98,20 @@ class Learner(Passes):
         """
 
         def make(micro_batch: Batch) -> tuple[dict[str, float], dict[str, float], float]:
-            with autocast(self.device), recomputing(self.model):
-                outputs = self.outputs(micro_batch)
-            found = objective(micro_batch, *outputs)
-            found.loss.backward()
-            return _numbers(found)
+            return _numbers(self.contribute(micro_batch, objective))
 
         made = self.each_micro_batch(batch, make, name="a backward pass", afresh=self._drop_gradient)
         sums, means, counts = zip(*(numbers for _, numbers in made), strict=True)
         count = sum(counts)
         return _added(sums) | {name: value / count if count else None for name, value in _added(means).items()}
+
+    def contribute(self, micro_batch: Batch, objective: Objective) -> Measured:
+        """Add the gradient of a micro-batch to that of the parameters. Returns what was measured on it."""
+        with autocast(self.device), recomputing(self.model):
+            outputs = self.outputs(micro_batch)
+        found = objective(micro_batch, *outputs)
+        found.loss.backward()
+        return found
 
     def _drop_gradient(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
