@@ -106,11 +106,7 @@ class Learner(Passes):
         """
 
         def make(micro_batch: Batch) -> Numbers:
-            with autocast(self.device), recomputing(self.model):
-                outputs = self.outputs(micro_batch)
-            found = objective(micro_batch, *outputs)
-            found.loss.backward()
-            return _numbers(found)
+            return _numbers(self.contribute(micro_batch, objective))
 
         made = self.each_micro_batch(batch, make, name="a backward pass", afresh=self._drop_gradient)
         sums, means, counts = self._of_all([numbers for _, numbers in made])
@@ -127,6 +123,14 @@ class Learner(Passes):
         own = tuple(map(_added, zip(*made, strict=True))) if made else None
         parts = [part for part in self.ranks.exchange(own) if part is not None]
         return tuple(map(_added, zip(*parts, strict=True)))
+
+    def contribute(self, micro_batch: Batch, objective: Objective) -> Measured:
+        """Add the gradient of a micro-batch to that of the parameters. Returns what was measured on it."""
+        with autocast(self.device), recomputing(self.model):
+            outputs = self.outputs(micro_batch)
+        found = objective(micro_batch, *outputs)
+        found.loss.backward()
+        return found
 
     def _drop_gradient(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
