@@ -56,7 +56,7 @@ def train(config: Config, parts: Parts) -> None:
         parts.logger.amend(found)
 
     for step in range(parts.first_step, config.steps + 1):
-        watch, pool = Stopwatch(), []
+        watch, pool = Stopwatch(parts.ranks), []
         # The algorithm, with its KL weights as they are in this step.
         row = replace(config.row, kl_coef=parts.kl_coef.value, old_kl_coef=parts.old_kl_coef.value)
 

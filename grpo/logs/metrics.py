@@ -163,7 +163,10 @@ def of_ranks(metrics: Metrics, ranks: Ranks) -> Metrics:
 class Stopwatch:
     """Of a step: seconds by stage (`with watch("generate"):` adds to `seconds["time/generate"]`), tokens generated."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks | None = None) -> None:
+        """ranks: what they have waited for one another is counted from here on."""
+        if ranks is not None:
+            ranks.waited = 0.0
         self.seconds: dict[str, float] = {}
         self.tokens = 0.0
         """Response tokens, those of groups that dynamic sampling drops included."""

@@ -22,7 +22,7 @@ class LoraPolicy(Policy):
 
     def gathered(self) -> dict[str, Tensor] | None:
         """As Policy.gathered, merged."""
-        return None if self.ranks.size == 1 else on_host(self.weights(), self.ranks)
+        return None if self.ranks.size == 1 else on_host(self.model, self.weights(), self.ranks)
 
     def save(self, folder: Path, gathered: dict[str, Tensor] | None = None) -> None:
         """As Policy.save, merged: in the host's memory, of which it takes as much as the model."""
@@ -36,7 +36,7 @@ class LoraPolicy(Policy):
 
     def gathered_kept(self) -> dict[str, Tensor] | None:
         """As Policy.gathered_kept: the adapter."""
-        return None if self.ranks.size == 1 else on_host(adapter_parameters(self.model).items(), self.ranks)
+        return None if self.ranks.size == 1 else on_host(self.model, adapter_parameters(self.model).items(), self.ranks)
 
     def save_kept(self, folder: Path, gathered: dict[str, Tensor] | None = None) -> None:
         """As Policy.save_kept: the adapter, in peft's format."""

@@ -61,8 +61,8 @@ class Policy(Learner):
     def contribute(self, micro_batch: Batch, objective: Objective) -> Measured:
         """See Learner.contribute. The tokens go in pieces where their logits are cut anyway, and the loss can be; but
         not of a sharded model, which has its weights for a single backward pass."""
-        whole = self.ranks.size > 1 or not getattr(objective, "of_tokens", False)
-        if whole or int(micro_batch.mask.sum()) <= chunk_rows(self.model):
+        plain = self.ranks.size > 1 or not getattr(objective, "of_tokens", False)
+        if plain or int(micro_batch.mask.sum()) <= chunk_rows(self.model):
             return super().contribute(micro_batch, objective)
         settings = {"train_entropy": self.train_entropy, "head_dtype": self.head_dtype}
         return backward_in_pieces(self.model, micro_batch, objective, self.temperature, **settings)
@@ -91,7 +91,7 @@ class Policy(Learner):
     def gathered(self) -> dict[str, Tensor] | None:
         """What `save` writes, put together by all ranks in the host's memory of the one that writes. None where there
         is but one, which has it."""
-        return None if self.ranks.size == 1 else on_host(self.model.state_dict().items(), self.ranks)
+        return None if self.ranks.size == 1 else on_host(self.model, self.model.state_dict().items(), self.ranks)
 
     def save(self, folder: Path, gathered: dict[str, Tensor] | None = None) -> None:
         """Into a folder that transformers and vLLM load."""

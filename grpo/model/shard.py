@@ -75,7 +75,14 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
-def on_host(tensors: Iterable[tuple[str, Tensor]], ranks: Ranks) -> dict[str, Tensor]:
-    """Whole copies in the memory of the host of the rank that writes, made one tensor at a time; empty elsewhere."""
-    copies = ((name, whole(tensor)) for name, tensor in tensors)
-    return {name: tensor.detach().cpu() for name, tensor in copies if ranks.writes}
+def on_host(model: nn.Module, tensors: Iterable[tuple[str, Tensor]], ranks: Ranks) -> dict[str, Tensor]:
+    """Whole copies of a model's tensors in the memory of the host of the rank that writes, made one at a time; empty
+    elsewhere. What is tied in the model is one tensor here, too, and so is saved once."""
+    names: dict[int, str] = {}
+    tied = {name: names.setdefault(id(p), name) for name, p in model.named_parameters(remove_duplicate=False)}
+    copies: dict[str, Tensor] = {}
+    for name, tensor in tensors:
+        found = whole(tensor)
+        if ranks.writes:
+            copies[name] = copies.get(tied.get(name, name), found.detach().cpu())
+    return copies

@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from conftest import VOCABULARY
 from transformers import Qwen2ForCausalLM
 
 from grpo.algorithm.credit import spread
 from grpo.algorithm.ingredients import load_aggregation
 from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS
+from grpo.model import logprobs
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.optimizers import OptimizerSettings, state_bytes
 from grpo.model.policy import Policy
@@ -30,6 +32,7 @@ CASES = {
     "untied head": dict(row="grpo", model="untied"),
     "checkpointed blocks": dict(row="grpo", recompute=True),
     "ranks without rows": dict(row="grpo", problems=1, responses=2),
+    "head in chunks": dict(row="grpo", chunk=7),
     "entropy bonus": dict(row="grpo", entropy_coef=0.05),
 }
 
@@ -49,10 +52,9 @@ def groups(problems, responses):
     return made
 
 
-def found(
-    folder, ranks, *, row, model="tied", recompute=False, problems=8, responses=4, entropy_coef=0.0, micro_batch=150
-):
+def found(folder, ranks, *, row, model="tied", recompute=False, problems=8, responses=4, entropy_coef=0.0, chunk=None):
     """Log-probabilities, the gradient of a batch, and what 16 updates come to, whole."""
+    logprobs.MAX_CHUNK_ELEMENTS = 2**25 if chunk is None else chunk * VOCABULARY
     row = replace(ALGORITHMS[row], entropy_coef=entropy_coef)
     loaded = Qwen2ForCausalLM.from_pretrained(folder / model)
     if recompute:
@@ -60,7 +62,7 @@ def found(
     policy = Policy(
         shard(loaded, ranks),
         temperature=0.8,
-        micro_batch_tokens=micro_batch,
+        micro_batch_tokens=150,
         optimizer=OptimizerSettings(learning_rate=2e-4, max_grad_norm=0.5),
         train_entropy=entropy_coef > 0,
         ranks=ranks,
