@@ -11,7 +11,6 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
 from safetensors.torch import load_file
 from small_runs import SMALL, rows
 from torchrun import environment, torchrun
@@ -87,7 +86,7 @@ def again(run, name, ranks):
 
 
 def test_two_ranks_make_the_run_of_one_process(alone, two):
-    folder, said = two
+    folder, _ = two
     assert_same_course(alone, folder)
     assert largest_difference(alone, folder) < 1e-5
     assert any(row.get("group/refills") for row in rows(folder))  # else dynamic sampling was not tried

@@ -20,7 +20,9 @@ from grpo.interrupts import ALWAYS, Interrupted, received
 from grpo.model.ranks import OtherRankFailed, agreed, meet, world
 
 PATIENCE = 3.0
-"""Seconds, and one more for each rank, in which torchrun ends a rank whose peers have failed."""
+"""Seconds, and one more for each rank, in which torchrun ends a rank that has lost another one."""
+ALIKE = 1.0
+"""Seconds in which the first rank says what all ranks raise alike."""
 
 LOST = ("connection", "gloo", "nccl", "timed out", "timeout", "broken pipe", "processgroup", "socket", "tcpstore")
 """Words of what torch says where another rank does not answer."""
@@ -50,7 +52,7 @@ def speaks(error: BaseException) -> bool:
             return False
         for number in ALWAYS:
             signal.signal(number, signal.SIG_DFL)
-        time.sleep(PATIENCE + rank)
+        time.sleep(PATIENCE + rank if lost(error) else ALIKE)
     return True
 
 
