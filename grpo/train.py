@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from grpo.logs.rollouts import SETTINGS, Recording, save_rollouts
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.checkpoint import save_model, save_trained
 from grpo.model.learner import not_finite
-from grpo.model.rank_end import leave, said_once, speaks
+from grpo.model.rank_end import leave, said_once, speaks, tell
 from grpo.model.ranks import OtherRankFailed, Ranks, meet
 from grpo.out_of_memory import out_of_memory
 from grpo.outcomes import correct
@@ -292,7 +291,7 @@ def joined(arguments: list[str] | None) -> tuple[Config, Ranks]:
 def say_end(text: str, error: BaseException) -> None:
     """Why the run ended, and how it can go on."""
     if speaks(error):
-        print("\n".join([text, *getattr(error, "__notes__", [])]), file=sys.stderr)
+        tell("\n".join([text, *getattr(error, "__notes__", [])]))
     meet(error)
 
 

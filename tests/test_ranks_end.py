@@ -110,7 +110,9 @@ leave(train.main)
 """)
     with job(tmp_path, program=[str(tmp_path / "program.py")]) as (agent, _, everyone):
         said = ended(tmp_path, agent, everyone, 8)
-    own = said.split("torch/distributed/elastic")[0]
+    own, _, root = said.partition("Root Cause (first observed failure):")  # the last that torchrun says
+    assert "ZeroDivisionError: the bug" in root
+    own = own.split("torch/distributed/elastic")[0]
     assert own.count("ZeroDivisionError: the bug") == 1 and "hears nothing" not in own
     folder = tmp_path / "runs" / "run"
     last = rows(folder)[-1]["step"]

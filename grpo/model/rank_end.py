@@ -6,14 +6,16 @@ gone waits for that, and says nothing; it speaks where nobody has ended it, as a
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from io import StringIO
+from pathlib import Path
 
 from grpo.errors import RunError
 from grpo.interrupts import ALWAYS, Interrupted, received
@@ -77,6 +79,18 @@ def in_words(error: BaseException) -> str | None:
     )
 
 
+def tell(text: str) -> None:
+    """Print what has ended this process, and leave it where torchrun takes the root cause of its own last words from.
+
+    It takes the earliest; the ranks that it then ends have left nothing, and count from their end.
+    """
+    print(text, file=sys.stderr)
+    if world()[1] > 1 and (file := os.environ.get("TORCHELASTIC_ERROR_FILE")):
+        said = {"message": text, "extraInfo": {"py_callstack": text, "timestamp": str(int(time.time()) - 1)}}
+        with suppress(OSError):
+            Path(file).write_text(json.dumps({"message": said}))
+
+
 def leave(main: Callable[[], int]) -> None:
     """Run the command and end the process, of several ranks without a word to the libraries: their ends wait for one
     another, and one that has failed waits for ever."""
@@ -90,7 +104,7 @@ def leave(main: Callable[[], int]) -> None:
     except BaseException as error:
         status, ending = 1, error
         if speaks(error):
-            print(words, file=sys.stderr) if (words := in_words(error)) else traceback.print_exc()
+            tell(in_words(error) or "".join(traceback.format_exception(error)))
     if ending is not None or status == 0:
         meet(ending)
     sys.stdout.flush()
