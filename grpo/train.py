@@ -106,6 +106,7 @@ def train(config: Config, parts: Parts) -> None:
             metrics |= {"group/refills": len(pool) - 1, "group/dropped": left_out.float().mean().item()}
             parts.kl_coef.update(metrics["policy/kl"], len(batch))
             parts.old_kl_coef.update(metrics["policy/old_kl"])
+            parts.lengths.note(groups)
             # 5. Sync: the next responses come from the new weights, and that is proved.
             with parts.logger.row(metrics, whole_samples(step, groups, rewards, credited, config.log_samples)):
                 with watch("sync"):
@@ -120,11 +121,14 @@ def train(config: Config, parts: Parts) -> None:
 
 
 def draw_problems(config: Config, parts: Parts, step: int, attempt: int, pool: list[Scored]) -> list[Problem]:
-    """The problems of a step; at a further attempt others, none of which the step has asked."""
-    if not attempt:
-        return draw(parts.problems, config.problems_per_step, step, config.seed)
+    """The problems of a step, longest first; at a further attempt others, none of which the step has asked."""
     asked = [group.problem for scored in pool for group in scored.groups]
-    return draw_anew(parts.problems, config.problems_per_step, step, attempt, config.seed, asked)
+    drawn = (
+        draw_anew(parts.problems, config.problems_per_step, step, attempt, config.seed, asked)
+        if attempt
+        else draw(parts.problems, config.problems_per_step, step, config.seed)
+    )
+    return parts.lengths.longest_first(drawn)
 
 
 def with_logprobs(batch: Batch, config: Config, parts: Parts) -> Batch:
