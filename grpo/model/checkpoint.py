@@ -1,7 +1,7 @@
 """One checkpoint: a Hugging Face folder with the trainer's state beside the model, and a list of what it should hold.
 
     checkpoint-7/  model.safetensors, config.json, ...    what transformers and vLLM load; of LoRA the adapter alone
-                   trainer_state.pt                       optimizer, schedule, KL weights, lengths, step, config, wandb's
+                   trainer_state.pt                       optimizer, schedule, KL weights, lengths, step, config, ids
                    manifest.json                          each file's size and SHA-256
 
 A resumed run continues bit for bit: draws, seeds and shuffles are pure functions of the step, so the weights, the
