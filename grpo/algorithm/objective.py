@@ -63,6 +63,14 @@ class Objective:
         """Whether it may be computed for any part of the tokens. A user's own term is given whole responses."""
         return self.row.of_tokens and self.loss_term is None
 
+    def moves(self, batch: Batch) -> Tensor:
+        """[B] bool: the rows that have a gradient. Without other terms one whose advantages are all 0 has none."""
+        row = self.row
+        others = row.entropy_coef or row.old_kl_coef or (row.kl_coef if row.kl_in == "loss" else 0.0)
+        if others or self.loss_term is not None:
+            return batch.mask.new_ones(len(batch))
+        return (batch.advantages != 0).any(dim=1)
+
     def __call__(self, micro_batch: Batch, logprobs: Tensor, entropy: Tensor) -> Measured:
         """The weighted sum of token losses, and what was measured over the response tokens."""
         same_shape("[B, T]", logprobs=logprobs, token_weights=micro_batch.token_weights, entropy=entropy)

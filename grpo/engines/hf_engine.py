@@ -35,6 +35,7 @@ class HFEngine:
         self.end_ids = list(end_ids)
         self.stop = list(stop)
         self.max_sequences = max_sequences
+        self.passes = 0
 
     @property
     def precision(self) -> torch.dtype:
@@ -50,12 +51,13 @@ class HFEngine:
         max_tokens: int,
         seed: int,
         on_response: OnResponse | None = None,
-        first: int = 0,
+        places: Sequence[int] | None = None,
     ) -> list[Group]:
         """See Engine.generate."""
-        places = enumerate(problems, start=first)
-        wanted = [(problem, response_seed(seed, p, g)) for p, problem in places for g in range(group_size)]
+        placed = list(zip(places or range(len(problems)), problems, strict=True))
+        wanted = [(problem, response_seed(seed, p, g)) for p, problem in placed for g in range(group_size)]
         rollouts: list[Rollout] = []
+        self.passes = 0
         for start in range(0, len(wanted), self.max_sequences):
             part, seeds = zip(*wanted[start : start + self.max_sequences], strict=True)
             for problem, rollout in zip(part, self._generate(part, seeds, temperature, max_tokens), strict=True):
@@ -118,6 +120,7 @@ class HFEngine:
                 tokenizer=self.tokenizer if self.stop else None,
             )
         responses = sequences[:, width:].tolist()
+        self.passes += len(choice.columns)
         return [self._rollout(*row, max_tokens) for row in zip(responses, choice.logprobs().tolist(), strict=True)]
 
     def _rollout(self, tokens: list[int], logprobs: list[float], max_tokens: int) -> Rollout:

@@ -37,15 +37,20 @@ class Engine(Protocol):
         max_tokens: int,
         seed: int,
         on_response: OnResponse | None = None,
-        first: int = 0,
+        places: Sequence[int] | None = None,
     ) -> list[Group]:
         """`group_size` responses for each problem, in the order of the problems.
 
         Temperature 0 is greedy choice. Each rollout carries the sampled ids, their log-probabilities after temperature,
         its text, and whether it was cut at `max_tokens`. A response's draws depend on `seed`, on its problem's place
-        among the problems and on its own in the group (seeds.py), and on nothing else. `first` is the place of the
-        first problem, where they are a part of more.
+        among the problems and on its own in the group (seeds.py), and on nothing else. `places` are those of the
+        problems, where they are a part of more.
         """
+        ...
+
+    @property
+    def passes(self) -> int:
+        """Of the model in the last generation. Each gives a token to every response that is then generated."""
         ...
 
     def sync(self, policy: Policy) -> None:

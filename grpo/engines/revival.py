@@ -52,11 +52,18 @@ class Revival:
         max_tokens: int,
         seed: int,
         on_response: OnResponse | None = None,
-        first: int = 0,
+        places: Sequence[int] | None = None,
     ) -> list[Group]:
         """See Engine.generate. After a death `on_response` gets responses that it had before once more."""
-        settings = dict(temperature=temperature, max_tokens=max_tokens, seed=seed, on_response=on_response, first=first)
+        settings = dict(
+            temperature=temperature, max_tokens=max_tokens, seed=seed, on_response=on_response, places=places
+        )
         return self._alive("generating", lambda engine: engine.generate(problems, group_size, **settings))
+
+    @property
+    def passes(self) -> int:
+        """See Engine.passes."""
+        return self.engine.passes
 
     def sync(self, policy: Policy) -> None:
         """See Engine.sync."""

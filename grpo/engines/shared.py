@@ -24,6 +24,8 @@ class SharedEngine:
     def __init__(self, engine: Engine, ranks: Ranks) -> None:
         self.engine = engine
         self.ranks = ranks
+        self.passes = 0
+        """See Engine.passes: those of all ranks."""
 
     @property
     def precision(self) -> torch.dtype:
@@ -39,7 +41,7 @@ class SharedEngine:
         max_tokens: int,
         seed: int,
         on_response: OnResponse | None = None,
-        first: int = 0,
+        places: Sequence[int] | None = None,
     ) -> list[Group]:
         """See Engine.generate. `on_response` is called with this rank's responses alone."""
         with self.ranks.together(hears=True):
@@ -50,9 +52,10 @@ class SharedEngine:
                 max_tokens=max_tokens,
                 seed=seed,
                 on_response=on_response,
-                first=first + self.ranks.start_of(len(problems)),
+                places=self.ranks.share(places or range(len(problems))),
             )
         rollouts = self.ranks.collect([group.rollouts for group in groups])
+        self.passes = sum(self.ranks.exchange(self.engine.passes))
         return [Group(problem, row) for problem, row in zip(problems, rollouts, strict=True)]
 
     def sync(self, policy: Policy) -> None:

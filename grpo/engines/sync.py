@@ -50,8 +50,8 @@ class Scores:
 
     policy: Tensor
     engine: Tensor
-    sizes: tuple[int, ...] | None = None
-    """How many of them are of each rank's engine, each of which must have taken over the weights; None: of one."""
+    rank: Tensor | None = None
+    """[N] whose engine has scored a token: that of each rank must have taken over the weights. None: there is one."""
 
     @property
     def gap(self) -> float:
@@ -64,7 +64,7 @@ class Scores:
         return any(torch.equal(one, two) for one, two in parts)
 
     def _parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        return tensor.split(self.sizes or len(tensor))
+        return (tensor,) if self.rank is None else tuple(tensor[self.rank == rank] for rank in self.rank.unique())
 
 
 class SyncProbe:
@@ -82,7 +82,7 @@ class SyncProbe:
 
     def scores(self, engine: Engine, policy: Policy) -> Scores:
         """The fixed sequences by both, teacher-forced at temperature 1."""
-        sequences = self.sequences * policy.ranks.size  # all of them for each rank's engine
+        sequences = self._for_each(policy)
         scored = [
             Group(Problem("", s[:1], {}), (Rollout(s[1:], tuple(scores), "", truncated=False),))
             for s, scores in zip(sequences, engine.score(sequences), strict=True)
@@ -92,13 +92,17 @@ class SyncProbe:
     def sampled(self, engine: Engine, policy: Policy) -> Scores:
         """What the engine samples after the fixed sequences, by both, at the training temperature."""
         sampled = engine.generate(
-            [Problem("", sequence, {}) for sequence in self.sequences * policy.ranks.size],
+            [Problem("", sequence, {}) for sequence in self._for_each(policy)],
             1,
             temperature=self.temperature,
             max_tokens=RESPONSE_TOKENS,
             seed=0,
         )
         return _both(sampled, policy, self.temperature)
+
+    def _for_each(self, policy: Policy) -> list[tuple[int, ...]]:
+        """So often that the engine of each rank gets all of them (Ranks.share)."""
+        return [sequence for sequence in self.sequences for _ in range(policy.ranks.size)]
 
     def gap(self, engine: Engine, policy: Policy) -> float:
         """The larger of the two mean absolute differences (scored, sampled), in nats."""
@@ -142,10 +146,9 @@ def stood_still(before: Scores, after: Scores) -> bool:
 
 
 def _both(groups: list[Group], policy: Policy, temperature: float) -> Scores:
-    batch, ranks = collate(groups, pad_id=0), policy.ranks.size
-    each = len(groups) // ranks
-    sizes = [int(batch.mask[rank * each : (rank + 1) * each].sum()) for rank in range(ranks)]
-    return Scores(policy.logprobs(batch, temperature)[batch.mask], batch.sampler_logprobs[batch.mask], tuple(sizes))
+    batch = collate(groups, pad_id=0)
+    rank = (torch.arange(len(groups)) % policy.ranks.size)[:, None].expand(batch.mask.shape)
+    return Scores(policy.logprobs(batch, temperature)[batch.mask], batch.sampler_logprobs[batch.mask], rank[batch.mask])
 
 
 def _nan_last(gap: float) -> tuple[bool, float]:

@@ -61,8 +61,11 @@ METRICS: dict[str, str] = {
     "time/update": "seconds on log-probabilities and updates",
     "time/sync": "seconds handing the weights over and proving it",
     "time/wait": "of several ranks: seconds that one waits for others, mean over ranks; they are part of the above",
-    "time/step": "seconds of the whole step, evaluation and saving excluded",
+    "time/other": "seconds outside these stages: batches, credit, metrics, --save-rollouts",
+    "time/step": "seconds of the whole step, evaluation and checkpoint excluded",
+    "time/idle": "share of time/step in which a card has nothing to do: verifiers and other work of the host",
     "tokens_per_second": "response tokens generated in the step, dropped ones included, over time/step",
+    "tokens_per_pass": "response tokens over the sampler's passes: how many are generated together; falls with waiting",
     "tokens": "response tokens of the step's groups, those that the loss leaves out included",
     "tokens_dropped": "response tokens of groups that dynamic sampling drew and replaced in the step",
     "tokens_total": "response tokens generated since the run began: the axis on which runs spend alike",
@@ -170,15 +173,26 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
         self.tokens = 0.0
         """Response tokens, those of groups that dynamic sampling drops included."""
+        self.passes = 0
+        self.begun = time.perf_counter()
 
-    def count(self, groups: Sequence[Group]) -> None:
-        """Add the tokens of the groups that were generated."""
+    def count(self, groups: Sequence[Group], passes: int) -> None:
+        """Add the tokens of the groups that were generated, and the sampler's passes."""
         self.tokens += lengths(groups).sum().item()
+        self.passes += passes
 
     def metrics(self) -> Metrics:
-        """`time/...`, and tokens a second."""
-        seconds = sum(self.seconds.values())
-        return {**self.seconds, "time/step": seconds, "tokens_per_second": self.tokens / seconds}
+        """`time/...` from the beginning to now, and tokens a second and a pass."""
+        whole = time.perf_counter() - self.begun
+        other = whole - sum(self.seconds.values())
+        return {
+            **self.seconds,
+            "time/other": other,
+            "time/step": whole,
+            "time/idle": (self.seconds["time/verify"] + other) / whole,
+            "tokens_per_second": self.tokens / whole,
+            "tokens_per_pass": self.tokens / self.passes,
+        }
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:

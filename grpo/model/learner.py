@@ -101,14 +101,24 @@ class Learner(Passes):
     def backward(self, batch: Batch, objective: Objective) -> dict[str, float | None]:
         """The parameters, which have no gradient yet, get that of a whole optimizer batch, added up over micro-batches.
 
-        An objective's contributions add up, so the gradient is that of the whole batch, however it is cut. Returns the
-        objective's sums, and its means over the whole batch; None where there is nothing to average.
+        An objective's contributions add up, so the gradient is that of the whole batch, however it is cut. Rows that
+        have none are only measured, unless that would leave nothing. Returns the objective's sums, and its means over
+        the whole batch; None where there is nothing to average.
         """
 
-        def make(micro_batch: Batch) -> Numbers:
+        def moving(micro_batch: Batch) -> Numbers:
             return _numbers(self.contribute(micro_batch, objective))
 
-        made = self.each_micro_batch(batch, make, name="a backward pass", afresh=self._drop_gradient)
+        def still(micro_batch: Batch) -> Numbers:
+            return _numbers(self.measure(micro_batch, objective))
+
+        moves = objective.moves(batch) if hasattr(objective, "moves") else batch.mask.new_ones(len(batch))
+        if not moves.any():  # their gradient of 0 lets AdamW go on, as it does after any other update
+            moves[:] = True
+        rows = moves.nonzero().flatten(), (~moves).nonzero().flatten()
+        made = self.each_micro_batch(batch.take(rows[0]), moving, name="a backward pass", afresh=self._drop_gradient)
+        if len(rows[1]):
+            made += self.each_micro_batch(batch.take(rows[1]), still, name="a forward pass")
         sums, means, counts = self._of_all([numbers for _, numbers in made])
         count = counts["count"]
         return sums | {name: value / count if count else None for name, value in means.items()}
@@ -131,6 +141,13 @@ class Learner(Passes):
         found = objective(micro_batch, *outputs)
         found.loss.backward()
         return found
+
+    @torch.no_grad()
+    def measure(self, micro_batch: Batch, objective: Objective) -> Measured:
+        """What `contribute` returns, and no gradient."""
+        with autocast(self.device):
+            outputs = self.outputs(micro_batch)
+        return objective(micro_batch, *outputs)
 
     def _drop_gradient(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,8 +1,8 @@
 """The processes of a run, one a card, which `torchrun` starts: what each does of the work, and how they stay together.
 
     ranks = Ranks.join()                        # in a process that torchrun has not started: a world of one
-    mine = ranks.share(problems)                # a contiguous part
-    everyone = ranks.collect(responses)         # of all ranks, in their order
+    mine = ranks.share(problems)                # a part of what all have
+    everyone = ranks.collect(responses)         # the whole of which each has a part
 
 All ranks run the same loop on the same numbers. A step is whole on every rank: its groups, rewards and batch. What a
 rank does alone is a part of what takes long: it generates and verifies its share of the problems, and it passes its
@@ -85,28 +85,24 @@ class Ranks:
         """Whether this rank is the first on its machine, which fetches what the others then find there."""
         return self.rank % (self.size // self.nodes) == 0
 
-    def start_of(self, count: int) -> int:
-        """Where this rank's share of `count` items begins."""
-        return count * self.rank // self.size
-
     def most(self, count: int) -> int:
         """The most of `count` items that a rank has."""
         return -(-count // self.size)
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """This rank's part of items that all ranks have: contiguous, as equal as can be, empty where there are fewer
-        items than ranks.
+        """This rank's part of items that all ranks have: every `size`-th, so that each gets as many long ones where
+        they are sorted. Empty where there are fewer items than ranks.
 
         >>> [Ranks(rank, 3).share("abcde") for rank in range(3)]
-        [['a'], ['b', 'c'], ['d', 'e']]
+        [['a', 'd'], ['b', 'e'], ['c']]
         """
-        return list(items[self.start_of(len(items)) : len(items) * (self.rank + 1) // self.size])
+        return list(items[self.rank :: self.size])
 
     def collect(self, items: Sequence[T]) -> list[T]:
-        """The items of all ranks, in the order of ranks. They travel pickled; this rank's own stay the same objects."""
-        parts = self.exchange(None if self.size == 1 else list(items))
+        """The whole of which `items` are this rank's share, in order. They travel pickled; its own stay its objects."""
+        parts = self.exchange(list(items))
         parts[self.rank] = list(items)
-        return [item for part in parts for item in part]
+        return [parts[i % self.size][i // self.size] for i in range(sum(map(len, parts)))]
 
     def exchange(self, item: T) -> list[T]:
         """One item of each rank."""

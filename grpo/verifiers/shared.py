@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+
+import torch
 
 from grpo.algorithm.dynamic_sampling import join
 from grpo.model.ranks import Ranks
@@ -30,14 +34,19 @@ class SharedVerifiers:
         with self.ranks.together(hears=True):
             mine = self.verifiers(self.ranks.share(groups))
         parts = self.ranks.exchange(mine)
-        return join([part for part in parts if len(part.total)] or [mine])
+        together = join([part for part in parts if len(part.total)] or [mine])  # one rank's groups after another's
+        order = [place for rank in range(self.ranks.size) for place in range(rank, len(groups), self.ranks.size)]
+        back = torch.tensor(order, dtype=torch.int64).argsort()
+        by_verifier = {name: values[back] for name, values in together.by_verifier.items()}
+        return replace(together, total=together.total[back], by_verifier=by_verifier)
 
     def outcomes(self, groups: Sequence[Group]) -> dict[str, list[Outcome]]:
         """See Verifiers.outcomes."""
         with self.ranks.together(hears=True):
             mine = self.verifiers.outcomes(self.ranks.share(groups))
-        parts = self.ranks.exchange(mine)
-        return {name: [outcome for part in parts for outcome in part[name]] for name in mine}
+        size = len(groups[0].rollouts) if groups else 1
+        of_groups = {name: [row[i : i + size] for i in range(0, len(row), size)] for name, row in mine.items()}
+        return {name: list(chain(*self.ranks.collect(rows))) for name, rows in of_groups.items()}
 
     def final_answer(self, response: str) -> str | None:
         """See Verifiers.final_answer."""

@@ -16,11 +16,9 @@ me = ranks.rank
 assert (ranks.size, ranks.nodes, ranks.writes) == (3, 1, me == 0)
 
 # Parts of what all have, and what each has made of its own.
-items = [object() for _ in range(2)]  # fewer than ranks: one has none
-mine = ranks.share(["a", "b"])
-assert mine == [[], ["a"], ["b"]][me] and ranks.collect(mine) == ["a", "b"]
-own = [f"{me}-{i}" for i in range(me)]  # rank 0 has none, rank 2 has two
-assert ranks.collect(own) == ["1-0", "2-0", "2-1"]
+mine = ranks.share(["a", "b"])  # fewer than ranks: one has none
+assert mine == [["a"], ["b"], []][me] and ranks.collect(mine) == ["a", "b"]
+assert ranks.collect(ranks.share(range(8))) == list(range(8))
 held = [{"mine": me}]
 assert ranks.collect(held)[me] is held[0]
 assert ranks.exchange(me) == [0, 1, 2] and ranks.told(me + 7) == 7

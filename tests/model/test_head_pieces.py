@@ -91,7 +91,7 @@ def test_a_users_own_term_gets_whole_responses():
 
 
 def test_the_head_makes_three_products_instead_of_four(tied_folder, cut, monkeypatch):
-    policy, row = make_policy(tied_folder), ALGORITHMS["dr_grpo"]
+    policy, row = make_policy(tied_folder), ALGORITHMS["grpo"]
     batch = whole_batch(policy, uneven_groups(), row)
     count = -(-int(batch.mask.sum()) // TOKENS)
     cut()
