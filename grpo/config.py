@@ -219,6 +219,8 @@ class RunFlags:
     """Checkpoints that stay, the newest ones; and the best by held-out accuracy besides."""
     resume: bool = False
     """Continue the run --name from its newest checkpoint, bit for bit; other flags are read from its config.json."""
+    tensor_parallel: int = 1
+    """Processes of torchrun that are one engine, for a model that is too large for one card to generate with."""
     rank_minutes: float = MINUTES
     """Minutes that the processes of torchrun wait for one another (10 at most where they compute together)."""
     stop_on: tuple[Literal[STOPS], ...] = ()

@@ -41,6 +41,7 @@ RULES = {
         "plan_for",
         "eval_responses",
         "verifier_workers",
+        "tensor_parallel",
         "temperature",
         "learning_rate",
         "lora_rank",
@@ -203,7 +204,12 @@ def check_old_kl(config: Config) -> None:
 
 
 def check_ranks(config: Config, ranks: int) -> None:
-    """What several processes cannot do. Raises: UserError."""
+    """What several processes cannot do, or one cannot. Raises: UserError."""
+    if ranks % config.tensor_parallel:
+        raise UserError(
+            f"--tensor-parallel {config.tensor_parallel} with {ranks} process(es): each engine takes as many. Start a "
+            "multiple of it by torchrun --nproc-per-node, or leave it at 1."
+        )
     if ranks == 1:
         return
     if config.problems_per_step < ranks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,7 +34,7 @@ from grpo.model.lora import add_adapter, load_adapter
 from grpo.model.lora_policy import LoraPolicy, WithoutAdapter
 from grpo.model.optimizers import check_optimizer
 from grpo.model.policy import Policy, Reference
-from grpo.model.pretrained import PRECISIONS, load_model
+from grpo.model.pretrained import PRECISIONS, load_config, load_model
 from grpo.model.ranks import Ranks
 from grpo.model.recompute import recompute_layers
 from grpo.model.shard import shard
@@ -91,6 +91,17 @@ def make_parts(config: Config, plan: Plan | None = None, ranks: Ranks | None = N
             yield parts
 
 
+def check_heads(config: Config) -> None:
+    """Raises: UserError for a --tensor-parallel that does not divide the attention heads of the model."""
+    if config.tensor_parallel > 1:
+        found = load_config(config.model, trust_remote_code=config.trust_remote_code).get_text_config()
+        if found.num_attention_heads % config.tensor_parallel:
+            raise UserError(
+                f"--tensor-parallel {config.tensor_parallel}: vLLM divides a layer by its attention heads, of which "
+                f"{config.model} has {found.num_attention_heads}. Choose a divisor of that."
+            )
+
+
 @contextmanager
 def held(config: Config, ranks: Ranks) -> Iterator[None]:
     """The run's folder, kept to this run."""
@@ -108,6 +119,7 @@ def _make_parts(
     with ranks.together():
         engine_name, engine_reason = choose_engine(config.engine)
         check_optimizer(config.optimizer, torch_device(config))
+        check_heads(config)
     source = str(checkpoint or config.model)
     with ranks.together():  # what one process fetches from the hub, the others of its machine find there
         inputs = load_inputs(config, whole(source, config)) if ranks.first_here else None
@@ -141,8 +153,10 @@ def _make_parts(
                 stop=config.stop,
                 max_prompt_tokens=config.max_prompt_tokens,
                 max_response_tokens=config.max_response_tokens,
-                sequences=ranks.most(max(config.responses_per_step, len(inputs.held_out) * config.eval_responses)),
+                sequences=config.tensor_parallel * ranks.most(asked_at_once(config, len(inputs.held_out))),
             )
+            if ranks.size > 1:
+                settings = replace(settings, tensor_parallel=config.tensor_parallel)
             engine: Engine = Revival(
                 lambda: make_engine(
                     # A checkpoint is removed when newer ones are there; the first sync brings the weights in any case.
@@ -159,7 +173,7 @@ def _make_parts(
             if ranks.size == 1:
                 stack.callback(engine.close)  # of several, vllm would end torch.distributed while others use it
             else:
-                engine, of_all = SharedEngine(engine, ranks), SharedVerifiers(verifiers, ranks)
+                engine, of_all = SharedEngine(engine, ranks, config.tensor_parallel), SharedVerifiers(verifiers, ranks)
             yield Parts(
                 problems=inputs.problems,
                 held_out=inputs.held_out,
@@ -220,6 +234,11 @@ def make_verifiers(specs: tuple[str, ...], flags: VerifierFlags) -> Verifiers:
         memory_limit=flags.verifier_memory_limit,
         max_failure_share=flags.verifier_max_failures,
     )
+
+
+def asked_at_once(config: Config, held_out: int) -> int:
+    """The most responses that a step or an evaluation asks for."""
+    return max(config.responses_per_step, held_out * config.eval_responses)
 
 
 def engine_settings(

@@ -3,6 +3,7 @@
 import pytest
 from conftest import ROOT
 from torchrun import torchrun
+from transformers import Qwen2Config
 
 from grpo.config import Config
 from grpo.errors import UserError
@@ -10,6 +11,7 @@ from grpo.resolve import check_ranks, resolve
 
 REFUSED = {
     "--problems-per-step 2": dict(problems_per_step=2, responses_per_problem=8),
+    "--tensor-parallel 2": dict(tensor_parallel=2),
     "--engine hf": dict(engine="hf"),
     "--optimizer adamw_8bit": dict(optimizer="adamw_8bit"),
     "--precision bfloat16": dict(precision="bfloat16"),
@@ -22,7 +24,7 @@ def test_what_several_processes_cannot_do_is_refused_and_one_does_it(said):
     config = resolve(Config(name="none", **REFUSED[said]))
     with pytest.raises(UserError, match=said):
         check_ranks(config, 3)
-    check_ranks(config, 1)
+    check_ranks(config, 2 if config.tensor_parallel == 2 else 1)
 
 
 @pytest.mark.vllm
@@ -38,10 +40,12 @@ def paragraphs(said):
     "flags,expected",
     [
         (["--engine", "hf"], "error: --engine hf with 2 processes of torchrun"),
+        (["--tensor-parallel", "2", "--model", "heads"], "of which heads has 3. Choose a divisor"),
         (["--data", "nowhere.jsonl"], "nowhere.jsonl"),
     ],
 )
 def test_it_is_printed_once(tmp_path, flags, expected):
+    Qwen2Config(hidden_size=48, num_attention_heads=3, num_key_value_heads=1).save_pretrained(tmp_path / "heads")
     said = torchrun(2, "-m", "grpo.train", *flags, cwd=tmp_path, status=1)
     (paragraph,) = paragraphs(said)
     assert expected in paragraph and expected in said.partition("Root Cause")[2]

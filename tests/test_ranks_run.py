@@ -6,6 +6,7 @@ runs are the same but for rounding.
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_runs import SMALL, rows
-from torchrun import environment, torchrun
+from torchrun import command, environment, torchrun
 
 from grpo.logs.metrics import METRICS
 from grpo.logs.rollouts import load_rollouts
@@ -153,3 +154,28 @@ def test_an_adapter_on_two_ranks_is_that_of_one_process_and_resumes(place):
         torch.testing.assert_close(adapters[1][name], expected, rtol=0, atol=1e-4)
     resumed = again(two, "lora-again", 2)
     assert largest_difference(two, resumed) == 0
+
+
+@pytest.mark.slow
+def test_two_ranks_that_are_one_engine_make_the_run_of_one_process(alone, place):
+    folder, _ = train(place, "parallel", 2, *SMALL, *STEPS, *RICH, "--tensor-parallel", "2")
+    assert_same_course(alone, folder)
+    assert largest_difference(alone, folder) < 1e-5
+
+
+@pytest.mark.slow
+def test_two_machines_make_the_run_of_one_process(alone, place):
+    """Two agents of one rank each, on this machine: weights are whole on each, gradients are summed over them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = ["-m", "grpo.train", "--name", "nodes", *SMALL, *STEPS, *RICH]
+    meeting = dict(nnodes=2, rdzv_backend="c10d", rdzv_endpoint=f"127.0.0.1:{port}")
+    agents = [
+        subprocess.Popen(command(1, *program, **meeting), cwd=place, env=environment(), stdout=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    assert [agent.wait(300) for agent in agents] == [0, 0]
+    folder = place / "runs" / "nodes"
+    assert_same_course(alone, folder)
+    assert largest_difference(alone, folder) < 1e-5
