@@ -229,6 +229,8 @@ class RunFlags:
     """Print what the run would take of the card that is here, and end: 0 if it fits, 1 if not."""
     plan_for: float | None = None
     """The same for a card of so many GiB, on any machine."""
+    plan_ranks: int = 1
+    """The same for so many cards of one machine, each a process of torchrun."""
     log_samples: int = 2
     """Whole responses written a step, with their rewards."""
     save_rollouts: bool = False

@@ -39,6 +39,7 @@ RULES = {
         "micro_batch_tokens",
         "concurrency",
         "plan_for",
+        "plan_ranks",
         "eval_responses",
         "verifier_workers",
         "tensor_parallel",
@@ -205,6 +206,8 @@ def check_old_kl(config: Config) -> None:
 
 def check_ranks(config: Config, ranks: int) -> None:
     """What several processes cannot do, or one cannot. Raises: UserError."""
+    if config.planned and ranks == 1:
+        ranks = config.plan_ranks
     if ranks % config.tensor_parallel:
         raise UserError(
             f"--tensor-parallel {config.tensor_parallel} with {ranks} process(es): each engine takes as many. Start a "

@@ -237,7 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
         with interruptible(), out_of_memory("the run", "a smaller --model, or fewer --problems-per-step"):
             config, ranks = joined(arguments)
             with ranks.together():
-                config, plan = settled(config)
+                config, plan = settled(config, ranks.size, ranks.nodes)
             if plan and ranks.writes:
                 plan.show(Console(soft_wrap=True, highlight=False))
             if config.planned:

@@ -25,8 +25,11 @@ SCORE = "token_logprobs"
 """The method that `shard` gives a model: FSDP gathers the root's weights around methods that it is told of alone."""
 
 
-def shard(model: nn.Module, ranks: Ranks) -> nn.Module:
-    """The model, of which this rank holds one part in as many as a machine has ranks. All ranks have the same one."""
+def shard(model: nn.Module, ranks: Ranks, *, narrow: bool | None = None) -> nn.Module:
+    """The model, of which this rank holds one part in as many as a machine has ranks. All ranks have the same one.
+
+    narrow: whether weights are gathered in bfloat16; unset: on a card.
+    """
     if ranks.size == 1:
         return model
     from torch.distributed.device_mesh import init_device_mesh
@@ -39,7 +42,7 @@ def shard(model: nn.Module, ranks: Ranks) -> nn.Module:
         sizes = (ranks.nodes, ranks.size // ranks.nodes)
         mesh = init_device_mesh(device, sizes, mesh_dim_names=("replicate", "shard"))
     policy = MixedPrecisionPolicy()
-    if device == "cuda":
+    if device == "cuda" if narrow is None else narrow:
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
         model.get_input_embeddings().register_forward_hook(lambda module, inputs, output: output.float())
     setattr(model, SCORE, MethodType(token_logprobs, model))

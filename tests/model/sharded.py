@@ -15,7 +15,8 @@ from grpo.algorithm.credit import spread
 from grpo.algorithm.ingredients import load_aggregation
 from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS
-from grpo.model import logprobs
+from grpo.model import learner, logprobs
+from grpo.model import policy as policy_file
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.optimizers import OptimizerSettings, state_bytes
 from grpo.model.policy import Policy
@@ -33,8 +34,17 @@ CASES = {
     "checkpointed blocks": dict(row="grpo", recompute=True),
     "ranks without rows": dict(row="grpo", problems=1, responses=2),
     "head in chunks": dict(row="grpo", chunk=7),
+    "as a card": dict(row="grpo", card=True),
     "entropy bonus": dict(row="grpo", entropy_coef=0.05),
 }
+
+
+learner_autocast = learner.autocast
+
+
+def as_a_card(device):
+    """bfloat16 arithmetic on the CPU, wherever a card has it."""
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
 def groups(problems, responses):
@@ -52,15 +62,29 @@ def groups(problems, responses):
     return made
 
 
-def found(folder, ranks, *, row, model="tied", recompute=False, problems=8, responses=4, entropy_coef=0.0, chunk=None):
+def found(
+    folder,
+    ranks,
+    *,
+    row,
+    model="tied",
+    recompute=False,
+    problems=8,
+    responses=4,
+    entropy_coef=0.0,
+    chunk=None,
+    card=False,
+):
     """Log-probabilities, the gradient of a batch, and what 16 updates come to, whole."""
+    for place in (learner, policy_file):
+        place.autocast = as_a_card if card else learner_autocast
     logprobs.MAX_CHUNK_ELEMENTS = 2**25 if chunk is None else chunk * VOCABULARY
     row = replace(ALGORITHMS[row], entropy_coef=entropy_coef)
     loaded = Qwen2ForCausalLM.from_pretrained(folder / model)
     if recompute:
         recompute_layers(loaded)
     policy = Policy(
-        shard(loaded, ranks),
+        shard(loaded, ranks, narrow=card),
         temperature=0.8,
         micro_batch_tokens=150,
         optimizer=OptimizerSettings(learning_rate=2e-4, max_grad_norm=0.5),
