@@ -60,7 +60,7 @@ METRICS: dict[str, str] = {
     "time/verify": "seconds waiting for verifiers after generation",
     "time/update": "seconds on log-probabilities and updates",
     "time/sync": "seconds handing the weights over and proving it",
-    "time/wait": "of several ranks: seconds that one waits for others, mean over ranks, part of the above; absent of one",
+    "time/wait": "of several ranks: seconds that each waits for others, on average, within the above; absent of one",
     "time/other": "seconds outside these stages: batches, credit, metrics, --save-rollouts",
     "time/step": "seconds of the whole step, evaluation and checkpoint excluded",
     "time/idle": "share of time/step in which a card has nothing to do: verifiers and other work of the host",

@@ -81,6 +81,9 @@ def found(
     logprobs.MAX_CHUNK_ELEMENTS = 2**25 if chunk is None else chunk * VOCABULARY
     row = replace(ALGORITHMS[row], entropy_coef=entropy_coef)
     loaded = Qwen2ForCausalLM.from_pretrained(folder / model)
+    if card:  # weights that bfloat16 has: what is left is how the passes round
+        for parameter in loaded.parameters():
+            parameter.data = parameter.data.bfloat16().float()
     if recompute:
         recompute_layers(loaded)
     policy = Policy(

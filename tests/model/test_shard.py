@@ -72,11 +72,11 @@ def test_in_bfloat16_it_is_the_forward_pass_of_one_card(alone, several):
     """Weights that are gathered in bfloat16, with the float32 sums between the layers that autocast keeps."""
     exact, card, two = alone["sequence_mean"], alone["as a card"], several("2 ranks")["as a card"]
     rounding = (exact["logprobs"] - card["logprobs"]).abs().mean()
-    assert rounding > 0 and (card["logprobs"] - two["logprobs"]).abs().mean() < rounding / 2
+    assert rounding > 1e-4 and (card["logprobs"] - two["logprobs"]).abs().mean() < rounding / 20
     assert all(gradient.dtype is torch.float32 for gradient in two["gradient"].values())
-    assert largest_difference(exact["gradient"], two["gradient"], relative=True) < 2 * largest_difference(
-        exact["gradient"], card["gradient"], relative=True
-    )
+    assert (
+        largest_difference(card["gradient"], two["gradient"], relative=True) < 2e-2
+    )  # each micro-batch gives three digits
 
 
 def test_the_weights_have_moved(alone, folder):
