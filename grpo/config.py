@@ -182,6 +182,8 @@ class UpdateFlags:
     """Token positions in one pass, padding included: memory, never the result; unset: 16384, or what fits the card."""
     gradient_checkpointing: bool | None = None
     """Recompute activations in the backward pass: less memory, about a third more time; unset: off (embedded) or on."""
+    compile: bool = False
+    """Compile the layers (torch.compile): minutes at the start, then faster passes; for runs of hours with vllm."""
     reference_device: ReferenceDevice = "same"
     """Where the reference is between its uses: same as the policy, or cpu, 2 bytes a parameter less on the card."""
     sync_tolerance: float | None = None

@@ -31,7 +31,7 @@ FREE = {field.name for group in (RunFlags, EvaluationFlags) for field in fields(
 """May change: how long, how it is measured, logged and saved. The steps themselves stay the same, bit for bit."""
 
 ROUNDING = {field.name for group in (EngineFlags, VerifierFlags) for field in fields(group)}
-ROUNDING |= {"micro_batch_tokens", "gradient_checkpointing", "sync_tolerance"}
+ROUNDING |= {"micro_batch_tokens", "gradient_checkpointing", "compile", "sync_tolerance"}
 """May change, for a run that does not fit or goes on on another machine: the same method, with other roundings, draws
 or limits, so that the steps are no longer those of an uninterrupted run to the last bit."""
 

@@ -28,6 +28,7 @@ from grpo.logs.guards import Guards
 from grpo.logs.logger import Logger
 from grpo.memory_rehearsal import asleep_bytes, rehearse
 from grpo.model.checkpoint import Restored, Trained, restore, step_of
+from grpo.model.compiled import check_compile, compile_layers
 from grpo.model.head import HEAD_DTYPES
 from grpo.model.lora import add_adapter, load_adapter
 from grpo.model.lora_policy import LoraPolicy, WithoutAdapter
@@ -86,6 +87,8 @@ def make_parts(config: Config, plan: Plan | None = None) -> Iterator[Parts]:
 def _make_parts(config: Config, plan: Plan | None, checkpoint: Path | None, said: list[str]) -> Iterator[Parts]:
     engine_name, engine_reason = choose_engine(config.engine)
     check_optimizer(config.optimizer, torch_device(config))
+    if config.compile:
+        check_compile(engine_name)
     source = str(checkpoint or config.model)
     inputs = load_inputs(config, whole(source, config))
     verifiers = make_verifiers(config.verifiers, config)
@@ -214,6 +217,8 @@ def make_policy(source: str, config: Config) -> Policy:
             load_adapter(model, Path(source))
     if config.gradient_checkpointing:
         recompute_layers(model)
+    if config.compile:
+        compile_layers(model)
     kind = Policy if config.lora is None else LoraPolicy
     return kind(
         model,
@@ -242,6 +247,8 @@ def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> R
     else:
         model, head_dtype = load(config.model, config), HEAD_DTYPES[config.head_dtype]
         reference = Reference(model, config.temperature, config.micro_batch_tokens, head_dtype)
+    if config.compile:
+        compile_layers(reference.model)
     if policy.device.type == "cuda":  # where its forward pass is bfloat16
         reference.keep_in_bfloat16()
     if config.reference_device == "cpu":
