@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import make_model, make_policy
+from conftest import make_policy
 from small_runs import rows, run
 from torch import nn
 from updates import gradient, uneven_groups, whole_batch
