@@ -5,8 +5,8 @@
     python scripts/check_gpu.py --device cpu         the same on the CPU with a tiny shape, to try the script itself
 
 What is here, the tests that need a card, two steps of a real shape with random weights, the memory that --plan promises
-against what is measured, what makes an update fast, and the benchmark. Nothing is downloaded. A part that fails or takes
-too long ends no other one. Exit status: 0 all is well, 1 not. Report and logs go to the folder gpu-check.
+against what is measured, what makes an update fast, and the benchmark. Nothing is downloaded. A part that fails or
+takes too long ends no other one. Exit status: 0 all is well, 1 not. Report and logs go to the folder gpu-check.
 """
 
 from __future__ import annotations
