@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from grpo.asked import check_command
+from grpo.early import refuse_early
+
+if __name__ == "__main__":  # --help and refusals are there at once, before the imports below
+    refuse_early(check_command)
+
 import errno
 import sys
 from dataclasses import replace

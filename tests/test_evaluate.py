@@ -14,7 +14,8 @@ from synthetic_evaluations import TINY, named
 
 from grpo.errors import UserError
 from grpo.evaluate import locked, main
-from grpo.evaluation.options import Options, resolve
+from grpo.evaluation.options import Options
+from grpo.evaluation.resolve import resolve
 from grpo.evaluation.results import read_results, write_results
 
 
