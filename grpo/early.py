@@ -1,14 +1,7 @@
 """`--help` and refusals at once: what a command does before the imports that take seconds.
 
-    from grpo.asked import check_command
-    from grpo.early import refuse_early
-
-    if __name__ == "__main__":
-        refuse_early(check_command)
-
-    import torch
-
-What passes goes on to the imports, and to the command's `main`, which reads the flags for itself.
+The file of a command asks for it above its other imports, where it is run as the program. What passes goes on to these
+imports, and to `main`, which reads the flags for itself.
 """
 
 from __future__ import annotations
