@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+
 from grpo.asked import check_command
 from grpo.early import refuse_early
 
 if __name__ == "__main__":  # --help and refusals are there at once, before the imports below
     refuse_early(check_command)
+    gc.disable()  # a search for garbage among what is imported finds nothing, and takes a second
 
 import errno
 import sys
@@ -262,4 +265,6 @@ def say_end(text: str, error: BaseException) -> None:
 
 
 if __name__ == "__main__":
+    gc.freeze()
+    gc.enable()
     sys.exit(main())
