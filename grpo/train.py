@@ -265,6 +265,8 @@ def say_end(text: str, error: BaseException) -> None:
 
 
 if __name__ == "__main__":
-    gc.freeze()
+    gc.freeze()  # what was imported is never looked through
     gc.enable()
-    sys.exit(main())
+    status = main()
+    gc.freeze()  # nor is anything at the exit, which gives all memory back
+    sys.exit(status)
