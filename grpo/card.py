@@ -23,6 +23,7 @@ from grpo.memory.model_shape import KNOWN, Shape, shape_of
 from grpo.memory.plan_table import notes, plan_table, verdict
 from grpo.memory.stages import CONTEXT, GIB, Load
 from grpo.memory.widths import STATE, Widths
+from grpo.model.logprobs import chunk_elements
 from grpo.model.lora import check_targets
 from grpo.model.pretrained import load_config
 from grpo.presets import WITHOUT_PLAN
@@ -156,7 +157,7 @@ def load_of(config: Config, shape: Shape, card: float, taken: float) -> Load:
     usual = {name: getattr(config, name) or value for name, value in WITHOUT_PLAN.items()}
     return Load(
         shape=shape,
-        widths=widths_of(config),
+        widths=replace(widths_of(config), chunk=chunk_elements(card)),
         card=card,
         taken=taken,
         micro_batch_tokens=usual["micro_batch_tokens"],
@@ -172,11 +173,13 @@ def widths_of(config: Config) -> Widths:
     """Bytes a parameter on a card, as the flags have it; the reference is in bfloat16 there, and so is what LoRA leaves
     as it is, which is the reference too."""
     weights = 2 if config.precision == "bfloat16" else 4
+    every = {"gradient": weights, "optimizer": STATE[config.optimizer]}
+    every["pieces"] = config.row.of_tokens and config.loss_term is None
     if config.lora is not None:
         adapter = Adapter(config.lora.rank, weights, known(config.lora.targets))
-        return Widths(weights=2, gradient=weights, optimizer=STATE[config.optimizer], adapter=adapter)
+        return Widths(weights=2, adapter=adapter, **every)
     reference = 2 if config.needs_reference and config.reference_device == "same" else 0
-    return Widths(weights=weights, gradient=weights, optimizer=STATE[config.optimizer], reference=reference)
+    return Widths(weights=weights, reference=reference, **every)
 
 
 def others(config: Config, load: Load) -> dict[str, Load]:
@@ -190,7 +193,7 @@ def others(config: Config, load: Load) -> dict[str, Load]:
         if width < load.widths.optimizer:
             found[f"--optimizer {name}"] = replace(load, widths=replace(load.widths, optimizer=width))
     if config.lora is None:
-        adapted = widths_of(replace(config, lora_rank=RANK))
+        adapted = replace(widths_of(replace(config, lora_rank=RANK)), chunk=load.widths.chunk)
         found[f"--lora-rank {RANK}"] = replace(load, widths=adapted)
     if load.widths.weights > 2:
         narrow = replace(load.widths, weights=2, gradient=2)

@@ -37,6 +37,7 @@ from grpo.model.pretrained import PRECISIONS, load_model
 from grpo.model.recompute import recompute_layers
 from grpo.model.settings import check_optimizer
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
+from grpo.problems.lengths import EarlierLengths
 from grpo.records import Problem
 from grpo.resume import words
 from grpo.verifiers.verify import Verifiers
@@ -57,6 +58,7 @@ class Parts:
     loss_term: LossTerm | None
     kl_coef: KLCoefficient
     old_kl_coef: OldKLCoefficient
+    lengths: EarlierLengths
     engine: Engine
     probe: SyncProbe
     logger: Logger
@@ -95,6 +97,7 @@ def _make_parts(config: Config, plan: Plan | None, checkpoint: Path | None, said
             policy,
             KLCoefficient(config.kl_coef, config.kl_target, config.kl_horizon),
             OldKLCoefficient(config.old_kl_coef, config.old_kl_target),
+            EarlierLengths(inputs.problems, waiting=config.responses_per_step > config.concurrency),
         )
         with out_of_memory("loading the optimizer's state", "a larger card, or --reference-device cpu"):
             restored = restore(checkpoint, trained) if checkpoint else Restored(step=0, wandb_id=None)
@@ -148,6 +151,7 @@ def _make_parts(config: Config, plan: Plan | None, checkpoint: Path | None, said
                 loss_term=load_loss_term(config.loss_term),
                 kl_coef=trained.kl_coef,
                 old_kl_coef=trained.old_kl_coef,
+                lengths=trained.lengths,
                 engine=engine,
                 probe=make_probe(config, policy, engine, inputs.tokenizer),
                 logger=logger,

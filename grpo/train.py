@@ -83,24 +83,23 @@ def train(config: Config, parts: Parts) -> None:
             # 2. Verify: rewards [P, G].                              "... \boxed{46}" -> 1.0, "... \boxed{45}" -> 0.0
             with watch("verify"):
                 rewards = verifiers(groups)
-            watch.count(groups)
+            watch.count(groups, engine.passes)
             pool.append(score(groups, rewards, row))
             if enough(pool, config.problems_per_step):
                 break
         groups, rewards, total, informative = select(pool, config.problems_per_step)
         with watch("generate"):
             engine.release()  # the device is the trainer's until the sync
-        if config.save_rollouts:
-            save_step(config, parts, step, groups, rewards)
-
+        # Groups -> a batch of B rows, shifted once.                  prompt ab, response cd -> inputs abc, targets bcd
+        left_out = dropped(informative, row)
+        batch = collate(groups, pad_id, mask_truncated=row.truncated == "mask", dropped=left_out)
         with watch("update"):
-            # Groups -> a batch of B rows, shifted once.              prompt ab, response cd -> inputs abc, targets bcd
-            left_out = dropped(informative, row)
-            batch = collate(groups, pad_id, mask_truncated=row.truncated == "mask", dropped=left_out)
             batch = with_logprobs(batch, config, parts)
-            # 3. Credit: better than its group? [P, G] -> [B, T].     [1, 0] -> [. .5 .5], [. -.5 .]
-            credited = credit(batch, groups, total, parts.advantage, row, rewards.by_verifier)
-            batch = replace(batch, advantages=credited.of_tokens)
+        if config.save_rollouts:
+            save_step(config, parts, step, groups, rewards, batch)
+        # 3. Credit: better than its group? [P, G] -> [B, T].         [1, 0] -> [. .5 .5], [. -.5 .]
+        credited = credit(batch, groups, total, parts.advantage, row, rewards.by_verifier)
+        batch = replace(batch, advantages=credited.of_tokens)
 
         with parts.keeper.whole_step(step):  # the weights move: from here on a Ctrl-C waits for the end of the step
             # 4. Update: clipped. [B, T] -> one number each.          1,024 responses -> 8 optimizer batches of 128
@@ -115,6 +114,7 @@ def train(config: Config, parts: Parts) -> None:
             metrics |= {"group/refills": len(pool) - 1, "group/dropped": left_out.float().mean().item()}
             parts.kl_coef.update(metrics["policy/kl"], len(batch))
             parts.old_kl_coef.update(metrics["policy/old_kl"])
+            parts.lengths.note(groups)
             # 5. Sync: the next responses come from the new weights, and that is proved.
             with parts.logger.row(metrics, whole_samples(step, groups, rewards, credited, config.log_samples)):
                 with watch("sync"):
@@ -129,11 +129,14 @@ def train(config: Config, parts: Parts) -> None:
 
 
 def draw_problems(config: Config, parts: Parts, step: int, attempt: int, pool: list[Scored]) -> list[Problem]:
-    """The problems of a step; at a further attempt others, none of which the step has asked."""
-    if not attempt:
-        return draw(parts.problems, config.problems_per_step, step, config.seed)
+    """The problems of a step, longest first; at a further attempt others, none of which the step has asked."""
     asked = [group.problem for scored in pool for group in scored.groups]
-    return draw_anew(parts.problems, config.problems_per_step, step, attempt, config.seed, asked)
+    drawn = (
+        draw_anew(parts.problems, config.problems_per_step, step, attempt, config.seed, asked)
+        if attempt
+        else draw(parts.problems, config.problems_per_step, step, config.seed)
+    )
+    return parts.lengths.longest_first(drawn)
 
 
 def with_logprobs(batch: Batch, config: Config, parts: Parts) -> Batch:
@@ -151,16 +154,16 @@ def step_seed(config: Config, step: int, attempt: int = 0) -> int:
     return config.seed * 1_000_003 + step + 500_000_003 * attempt
 
 
-def save_step(
-    config: Config, parts: Parts, step: int, groups: list[Group], rewards: Rewards, met: Batch | None = None
-) -> Path:
-    """The step's rollouts as a file, for grpo.replay: before the policy that sampled them is updated, or with the batch
-    that the updates have met. What that leaves out of the loss then has log-probabilities of the policy as it is now.
-    """
+def save_step(config: Config, parts: Parts, step: int, groups: list[Group], rewards: Rewards, batch: Batch) -> Path:
+    """The step's rollouts as a file, for grpo.replay, with the log-probabilities that the batch has. Where it has none,
+    and for what it leaves out of the loss, they are those of the policy as it is now."""
     whole = collate(groups, parts.tokenizer.pad_token_id)  # nothing masked, whatever --truncated says
-    old_logprobs = parts.policy.logprobs(whole)
-    if met is not None and met.old_logprobs is not None:
-        old_logprobs = torch.where(met.mask, met.old_logprobs, old_logprobs)
+    if batch.old_logprobs is None:
+        old_logprobs = parts.policy.logprobs(whole)
+    elif torch.equal(batch.mask, whole.mask):
+        old_logprobs = batch.old_logprobs
+    else:
+        old_logprobs = torch.where(batch.mask, batch.old_logprobs, parts.policy.logprobs(whole))
     settings = {name: getattr(config, name) for name in SETTINGS} | ({"model": None} if config.embedded else {})
     path = config.run_folder / "rollouts" / f"step-{step:06d}.pt"
     by_verifier = rewards.by_verifier

@@ -47,7 +47,7 @@ def load_on(config: Config) -> Load:
     if torch_device(config) == "cuda":
         return load_of(config, shape, torch.cuda.mem_get_info()[1], 0.0)
     load = load_of(config, shape, 1024 * GIB, 0.0)
-    return replace(load, widths=replace(load.widths, compute=4))
+    return replace(load, widths=replace(load.widths, compute=4, chunk=None))
 
 
 def planned(load: Load, stage: str) -> float:

@@ -166,7 +166,8 @@ def test_lora_is_planned_and_suggested(large, capsys):
     assert "--lora-rank 16 saves" in capsys.readouterr().out
     assert main(["--model", large, "--plan-for", "15.5", "--algo", "grpo", "--lora-rank", "16"]) == 0
     _, plan = settled(parse(["--model", large, "--plan-for", "15.5", "--lora-rank", "16", "--lora-targets", "q_proj"]))
-    assert plan.load.widths == Widths(weights=2, gradient=4, optimizer=8, adapter=Adapter(16, 4, ("q_proj",)))
+    adapter = Adapter(16, 4, ("q_proj",))
+    assert plan.load.widths == Widths(weights=2, gradient=4, optimizer=8, adapter=adapter, pieces=True, chunk=2**25)
     assert not any("--lora-rank" in name for name in others(plan.config, plan.load))
     _, whole = settled(parse(["--model", large, "--plan-for", "79", "--kl-coef", "0.1"]))
     (suggested,) = [load for name, load in others(whole.config, whole.load).items() if name == "--lora-rank 16"]

@@ -16,6 +16,7 @@ from grpo.interrupts import Interrupted, interruptible
 from grpo.keeper import Keeper, newest_whole, resume_command
 from grpo.logs.logger import Logger
 from grpo.model.checkpoint import STATE, Trained, checkpoints, damage
+from grpo.problems.lengths import EarlierLengths
 from grpo.resolve import resolve
 
 
@@ -23,7 +24,7 @@ from grpo.resolve import resolve
 def keep(tmp_path, tied_folder, tokenizer):
     """(flags) -> (keeper, logger, do): `do` takes one step of a run, with a held-out accuracy where one is given."""
     policy = make_policy(tied_folder)
-    trained = Trained(policy, KLCoefficient(0.0), OldKLCoefficient(0.0))
+    trained = Trained(policy, KLCoefficient(0.0), OldKLCoefficient(0.0), EarlierLengths([], waiting=False))
 
     def make(done=0, name="a", **flags):
         config = resolve(Config(name=name, runs_dir=tmp_path / "runs", steps=100, resume=done > 0))

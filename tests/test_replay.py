@@ -18,6 +18,7 @@ from grpo.errors import UserError
 from grpo.logs import rollouts as rollouts_module
 from grpo.logs.rollouts import Recording, load_rollouts, save_rollouts
 from grpo.model.batching import collate
+from grpo.model.policy import Policy
 from grpo.presets import EMBEDDED_MODEL
 from grpo.records import Group, Problem, Rollout
 from grpo.replay import cosines, main, recorded_batch, replay
@@ -256,6 +257,23 @@ def test_a_run_is_replayed_with_the_numbers_that_it_logged(tmp_path, capsys):
     # Without the checkpoint the model is not the one that sampled, and that is said.
     assert main([path, "--algo", "dr_grpo", "--out", "out.json"]) == 0
     assert json.loads((tmp_path / "out.json").read_text())["gap"] > 1e-3
+
+
+def test_saving_repeats_no_pass_that_the_step_makes(tmp_path, monkeypatch):
+    """With two updates a step their log-probabilities are computed anyway, and what is saved is those; of masked
+    responses alone there are none."""
+    asked, logprobs = [], Policy.logprobs
+    monkeypatch.setattr(
+        Policy, "logprobs", lambda self, batch, *rest: asked.append(len(batch)) or logprobs(self, batch, *rest)
+    )
+    flags = [*SMALL, "--algo", "dr_grpo", "--steps", "1", "--save-rollouts", "--updates-per-step", "2"]
+    for name, masked, passes in (("kept", [], 1), ("masked", ["--truncated", "mask", "--max-response-tokens", "8"], 2)):
+        asked.clear()
+        assert train([*flags, *masked, "--name", name]) == 0
+        assert asked.count(16) == passes  # the others are the probe's
+        recording = load_rollouts(tmp_path / "runs" / name / "rollouts" / "step-000001.pt")
+        sampler = [number for group in recording.groups for rollout in group.rollouts for number in rollout.logprobs]
+        assert (recording.old_logprobs - torch.tensor(sampler)).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,9 @@ def test_every_row_runs(tmp_path, capsys, algo, engine):
         assert row["policy/engine_gap"] < 1e-4 if trained else row["policy/engine_gap"] is None
         assert row["policy/sync_gap"] < 1e-4
         assert row["time/step"] == pytest.approx(
-            sum(row[f"time/{s}"] for s in ("generate", "verify", "update", "sync"))
+            sum(row[f"time/{s}"] for s in ("generate", "verify", "update", "sync", "other"))
         )
+        assert row["time/idle"] == pytest.approx((row["time/verify"] + row["time/other"]) / row["time/step"])
     assert {"eval/accuracy", "eval/length"} <= set(steps[-1]) and "eval/accuracy" in before
     assert steps[0]["policy/kl"] == pytest.approx(0.0, abs=1e-6)
     assert steps[1]["policy/kl"] > 1e-6 if steps[1]["group/dropped"] < 1 else steps[1]["policy/kl"] is None

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import HF, SMALL, rows, run, timeless
+from small_runs import HF, SMALL, rows, run, same_end, timeless
 
 from grpo.train import main
 
@@ -37,6 +37,20 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, capsys):
     # The evaluation after step 3 was that run's last; everything else is row for row the same.
     assert [timeless(row) for row in rows(part)] == [timeless(row) for row in rows(whole)]
     assert (part / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
+
+
+def test_the_order_of_generation_goes_on_too(tmp_path):
+    """Eight of a step's 16 responses wait, so that problems are sorted by their lengths of the pass before."""
+    sums = [{"problem": f"{a}+{b}=", "answer": str(a + b)} for a, b in ((1, 2), (97, 88), (3, 4), (12, 9), (55, 66))]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sums))
+    flags = ["--data", "sums.jsonl", "--engine", "hf", "--save-every", "2", "--eval-problems", "0", "--steps"]
+    whole = run(tmp_path, "--concurrency", "8", *flags, "4", name="whole")
+    part = run(tmp_path, "--concurrency", "8", *flags, "2", name="part")
+    assert main(["--name", "part", "--resume", "--steps", "4"]) == 0
+    same_end(whole, part)
+    unsorted = run(tmp_path, *flags, "4", name="unsorted")  # all 16 at once
+    asked = [[row["prompt"] for row in map(json.loads, (f / "samples.jsonl").open())] for f in (whole, unsorted)]
+    assert asked[0] != asked[1]
 
 
 def test_a_run_of_an_earlier_version_is_resumed_without_a_word(tmp_path, capsys):

@@ -8,7 +8,7 @@ B sequences, T token positions (already shifted).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -37,6 +37,19 @@ class Measured:
     """How many values a mean is over: response tokens."""
 
 
+def added(parts: Sequence[Measured]) -> Measured:
+    """The contribution of all the parts together."""
+    one, *more = parts
+    for other in more:
+        one = Measured(
+            one.loss + other.loss,
+            {name: value + other.sums[name] for name, value in one.sums.items()},
+            {name: value + other.means[name] for name, value in one.means.items()},
+            one.count + other.count,
+        )
+    return one
+
+
 @dataclass(frozen=True)
 class Objective:
     """A pure function of a micro-batch, the policy's log-probabilities and entropies."""
@@ -44,6 +57,19 @@ class Objective:
     row: Algorithm
     """With its KL weight as it is at this step, where that adapts."""
     loss_term: LossTerm | None = None
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether it may be computed for any part of the tokens. A user's own term is given whole responses."""
+        return self.row.of_tokens and self.loss_term is None
+
+    def moves(self, batch: Batch) -> Tensor:
+        """[B] bool: the rows that have a gradient. Without other terms one whose advantages are all 0 has none."""
+        row = self.row
+        others = row.entropy_coef or row.old_kl_coef or (row.kl_coef if row.kl_in == "loss" else 0.0)
+        if others or self.loss_term is not None:
+            return batch.mask.new_ones(len(batch))
+        return (batch.advantages != 0).any(dim=1)
 
     def __call__(self, micro_batch: Batch, logprobs: Tensor, entropy: Tensor) -> Measured:
         """The weighted sum of token losses, and what was measured over the response tokens."""

@@ -67,6 +67,12 @@ class Algorithm:
     notes: tuple[str, ...] = ()
     """What is as in the paper, though it may not look so."""
 
+    @property
+    def of_tokens(self) -> bool:
+        """Whether the loss of a token depends on no other token of its response."""
+        of_response = self.surrogate == "geometric" or self.importance == "sequence_mask"
+        return self.ratio == "token" and not of_response
+
 
 EVERYWHERE = (
     "token losses are multiplied by an importance weight for what the sampler computes otherwise than the trainer "

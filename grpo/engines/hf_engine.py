@@ -35,6 +35,7 @@ class HFEngine:
         self.end_ids = list(end_ids)
         self.stop = list(stop)
         self.max_sequences = max_sequences
+        self.passes = 0
 
     @property
     def precision(self) -> torch.dtype:
@@ -54,6 +55,7 @@ class HFEngine:
         """See Engine.generate."""
         wanted = [(problem, response_seed(seed, p, g)) for p, problem in enumerate(problems) for g in range(group_size)]
         rollouts: list[Rollout] = []
+        self.passes = 0
         for start in range(0, len(wanted), self.max_sequences):
             part, seeds = zip(*wanted[start : start + self.max_sequences], strict=True)
             for problem, rollout in zip(part, self._generate(part, seeds, temperature, max_tokens), strict=True):
@@ -116,6 +118,7 @@ class HFEngine:
                 tokenizer=self.tokenizer if self.stop else None,
             )
         responses = sequences[:, width:].tolist()
+        self.passes += len(choice.columns)
         return [self._rollout(*row, max_tokens) for row in zip(responses, choice.logprobs().tolist(), strict=True)]
 
     def _rollout(self, tokens: list[int], logprobs: list[float], max_tokens: int) -> Rollout:

@@ -49,6 +49,11 @@ class Engine(Protocol):
         """
         ...
 
+    @property
+    def passes(self) -> int:
+        """Of the model in the last generation. Each gives a token to every response that is then generated."""
+        ...
+
     def sync(self, policy: Policy) -> None:
         """Take over the policy's weights; drop everything that was computed with the old ones."""
         ...

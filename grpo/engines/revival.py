@@ -56,6 +56,11 @@ class Revival:
         settings = dict(temperature=temperature, max_tokens=max_tokens, seed=seed, on_response=on_response)
         return self._alive("generating", lambda engine: engine.generate(problems, group_size, **settings))
 
+    @property
+    def passes(self) -> int:
+        """See Engine.passes."""
+        return self.engine.passes
+
     def sync(self, policy: Policy) -> None:
         """See Engine.sync."""
         self.policy = policy

@@ -89,6 +89,7 @@ class VLLMEngine:
         self.precision = torch.bfloat16 if self.on_cuda else torch.float32
         self.sleeps = self.on_cuda and shares_device
         self.asleep = False
+        self.passes = 0
         if self.on_cuda:
             torch.cuda.empty_cache()
             check_free_memory(*torch.cuda.mem_get_info(), fraction=memory_fraction, reserved=reserved_bytes)
@@ -142,6 +143,7 @@ class VLLMEngine:
         on_response: OnResponse | None = None,
     ) -> list[Group]:
         """See Engine.generate."""
+        self.passes = 0
         if not problems:
             return []
         self._wake()
@@ -170,6 +172,7 @@ class VLLMEngine:
                 requests[request] = (p, g)
         with self._own_generators(), self._eager(), self._aborting(requests):
             while self.engine.has_unfinished_requests():
+                self.passes += 1
                 for output in self.engine.step():
                     p, g = requests[output.request_id]
                     rollouts[p][g] = rollout = self._rollout(output.outputs[0])

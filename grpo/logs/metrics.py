@@ -95,15 +95,26 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
         self.tokens = 0.0
         """Response tokens, those of groups that dynamic sampling drops included."""
+        self.passes = 0
+        self.begun = time.perf_counter()
 
-    def count(self, groups: Sequence[Group]) -> None:
-        """Add the tokens of the groups that were generated."""
+    def count(self, groups: Sequence[Group], passes: int) -> None:
+        """Add the tokens of the groups that were generated, and the sampler's passes."""
         self.tokens += lengths(groups).sum().item()
+        self.passes += passes
 
     def metrics(self) -> Metrics:
-        """`time/...`, and tokens a second."""
-        seconds = sum(self.seconds.values())
-        return {**self.seconds, "time/step": seconds, "tokens_per_second": self.tokens / seconds}
+        """`time/...` from the beginning to now, and tokens a second and a pass."""
+        whole = time.perf_counter() - self.begun
+        other = whole - sum(self.seconds.values())
+        return {
+            **self.seconds,
+            "time/other": other,
+            "time/step": whole,
+            "time/idle": (self.seconds["time/verify"] + other) / whole,
+            "tokens_per_second": self.tokens / whole,
+            "tokens_per_pass": self.tokens / self.passes,
+        }
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:

@@ -46,7 +46,7 @@ def update_moment(shape: Shape, widths: Widths, tokens: int, *, recompute: bool)
         Moment(kept + ends, kept_head + head_backward_bytes(shape, widths, tokens), graph),
         Moment(
             kept + backward_bytes(shape, widths, tokens) + (layer_bytes(shape, widths, tokens) if recompute else 0.0),
-            head_gradient_bytes(shape, widths) if shape.tied else 0.0,
+            head_gradient_bytes(shape, widths, tokens) if shape.tied else 0.0,
             of_layer if recompute else graph,
         ),
     ]

@@ -29,6 +29,10 @@ class Widths:
     """0 without a reference, or with one on the host."""
     adapter: Adapter | None = None
     """All that has a gradient and a state, beside frozen weights; None: all weights are trained."""
+    pieces: bool = False
+    """Whether the head's backward pass goes in pieces (model/head_pieces.py), as it does for losses of tokens."""
+    chunk: int | None = None
+    """Logits that the head holds at once; None: MAX_CHUNK_ELEMENTS (model/logprobs.py)."""
 
     @property
     def casts(self) -> bool:

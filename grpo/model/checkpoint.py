@@ -1,12 +1,13 @@
 """One checkpoint: a Hugging Face folder with the trainer's state beside the model, and a list of what it should hold.
 
     checkpoint-7/  model.safetensors, config.json, ...    what transformers and vLLM load; of LoRA the adapter alone
-                   trainer_state.pt                       optimizer, schedule, KL weights, step, config, wandb id
+                   trainer_state.pt                       optimizer, schedule, KL weights, lengths, step, config, ids
                    manifest.json                          each file's size and SHA-256
 
 A resumed run continues bit for bit: draws, seeds and shuffles are pure functions of the step, so the weights, the
-optimizer, the schedule and the weights of the KL are all the state there is. Folders appear whole or not at all; the
-manifest finds what a failing disk, a copy that broke off or a hand has done to one later.
+optimizer, the schedule, the weights of the KL and the lengths of earlier responses are all the state there is. Folders
+appear whole or not at all; the manifest finds what a failing disk, a copy that broke off or a hand has done to one
+later.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from grpo.files import read_json, write_json
 from grpo.folders import folder_written_whole
 from grpo.model.optimizers import state_bytes
 from grpo.model.policy import Policy
+from grpo.problems.lengths import EarlierLengths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,6 +49,7 @@ class Trained:
     policy: Policy
     kl_coef: KLCoefficient
     old_kl_coef: OldKLCoefficient
+    lengths: EarlierLengths
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def save_checkpoint(
         "step": step,
         "kl_coef": trained.kl_coef.value,
         "old_kl_coef": trained.old_kl_coef.value,
+        "lengths": trained.lengths.mean,
         "optimizer": policy.optimizer.state_dict(),
         "schedule": policy.schedule.state_dict(),
         "skipped_in_a_row": policy.skipped_in_a_row,
@@ -147,6 +151,7 @@ def restore(checkpoint: Path, trained: Trained) -> Restored:
         weight = getattr(trained, name)
         if weight.target is not None:  # a constant weight is the flag's to say
             weight.value = state.get(name, weight.value)
+    trained.lengths.mean = state.get("lengths", {})
     return Restored(state["step"], state.get("wandb_id"))
 
 

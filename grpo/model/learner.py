@@ -25,6 +25,9 @@ from grpo.records import Batch
 Objective = Callable[..., Measured]
 """(micro-batch, *outputs of the learner) -> what it contributes to the loss and the metrics."""
 
+Numbers = tuple[dict[str, float], dict[str, float], float]
+"""Sums, means and count of a micro-batch."""
+
 
 class Learner(Passes):
     """A module, its optimizer and its schedule. On CUDA the forward pass is bfloat16, also of float32 parameters.
@@ -93,21 +96,42 @@ class Learner(Passes):
     def backward(self, batch: Batch, objective: Objective) -> dict[str, float | None]:
         """The parameters, which have no gradient yet, get that of a whole optimizer batch, added up over micro-batches.
 
-        An objective's contributions add up, so the gradient is that of the whole batch, however it is cut. Returns the
-        objective's sums, and its means over the whole batch; None where there is nothing to average.
+        An objective's contributions add up, so the gradient is that of the whole batch, however it is cut. Rows that
+        have none are only measured, unless that would leave nothing. Returns the objective's sums, and its means over
+        the whole batch; None where there is nothing to average.
         """
 
-        def make(micro_batch: Batch) -> tuple[dict[str, float], dict[str, float], float]:
-            with autocast(self.device), recomputing(self.model):
-                outputs = self.outputs(micro_batch)
-            found = objective(micro_batch, *outputs)
-            found.loss.backward()
-            return _numbers(found)
+        def moving(micro_batch: Batch) -> Numbers:
+            return _numbers(self.contribute(micro_batch, objective))
 
-        made = self.each_micro_batch(batch, make, name="a backward pass", afresh=self._drop_gradient)
+        def still(micro_batch: Batch) -> Numbers:
+            return _numbers(self.measure(micro_batch, objective))
+
+        moves = objective.moves(batch) if hasattr(objective, "moves") else batch.mask.new_ones(len(batch))
+        if not moves.any():  # their gradient of 0 lets AdamW go on, as it does after any other update
+            moves[:] = True
+        rows = moves.nonzero().flatten(), (~moves).nonzero().flatten()
+        made = self.each_micro_batch(batch.take(rows[0]), moving, name="a backward pass", afresh=self._drop_gradient)
+        if len(rows[1]):
+            made += self.each_micro_batch(batch.take(rows[1]), still, name="a forward pass")
         sums, means, counts = zip(*(numbers for _, numbers in made), strict=True)
         count = sum(counts)
         return _added(sums) | {name: value / count if count else None for name, value in _added(means).items()}
+
+    def contribute(self, micro_batch: Batch, objective: Objective) -> Measured:
+        """Add the gradient of a micro-batch to that of the parameters. Returns what was measured on it."""
+        with autocast(self.device), recomputing(self.model):
+            outputs = self.outputs(micro_batch)
+        found = objective(micro_batch, *outputs)
+        found.loss.backward()
+        return found
+
+    @torch.no_grad()
+    def measure(self, micro_batch: Batch, objective: Objective) -> Measured:
+        """What `contribute` returns, and no gradient."""
+        with autocast(self.device):
+            outputs = self.outputs(micro_batch)
+        return objective(micro_batch, *outputs)
 
     def _drop_gradient(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -126,7 +150,7 @@ def autocast(device: torch.device):
     return torch.autocast("cuda", torch.bfloat16, cache_enabled=False) if device.type == "cuda" else nullcontext()
 
 
-def _numbers(found: Measured) -> tuple[dict[str, float], dict[str, float], float]:
+def _numbers(found: Measured) -> Numbers:
     """Sums, means and count of a micro-batch, in one transfer from the card."""
     scalars = [*found.sums.values(), *found.means.values(), found.count]
     values = torch.stack([scalar.float() for scalar in scalars]).tolist()

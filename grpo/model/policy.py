@@ -12,9 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from grpo.algorithm.objective import Measured
+from grpo.model.head_pieces import backward_in_pieces
 from grpo.model.host import rest_on_host, visiting
-from grpo.model.learner import Learner, autocast
-from grpo.model.logprobs import token_logprobs
+from grpo.model.learner import Learner, Objective, autocast
+from grpo.model.logprobs import chunk_rows, token_logprobs
 from grpo.model.optimizers import OptimizerSettings
 from grpo.model.passes import Passes
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
@@ -52,6 +54,13 @@ class Policy(Learner):
             train_entropy=self.train_entropy,
             head_dtype=self.head_dtype,
         )
+
+    def contribute(self, micro_batch: Batch, objective: Objective) -> Measured:
+        """See Learner.contribute. The tokens go in pieces where their logits are cut anyway, and the loss can be."""
+        if not getattr(objective, "of_tokens", False) or int(micro_batch.mask.sum()) <= chunk_rows(self.model):
+            return super().contribute(micro_batch, objective)
+        settings = {"train_entropy": self.train_entropy, "head_dtype": self.head_dtype}
+        return backward_in_pieces(self.model, micro_batch, objective, self.temperature, **settings)
 
     def logprobs(self, batch: Batch, temperature: float | None = None) -> Tensor:
         """[B, T] float32 log-probabilities of the targets under the current weights, 0 outside the mask.

@@ -55,6 +55,23 @@ def test_groups_come_in_order_with_g_rollouts_each(pair, problems):
     assert len({rollout.tokens for group in groups for rollout in group.rollouts}) > 6  # not the same response G times
 
 
+def test_passes_are_those_of_the_longest_response_where_none_waits(pair, problems):
+    engine, _ = pair
+    groups = generate(engine, problems)
+    assert engine.passes == max(len(rollout.tokens) for group in groups for rollout in group.rollouts)
+    generate(engine, problems[:1], max_tokens=1)
+    assert engine.passes == 1
+
+
+def test_passes_count_those_that_wait(tied_folder, tokenizer, problems):
+    """Three responses, two at a time: of the third's passes none is shared with the first two."""
+    policy = make_policy(tied_folder)
+    engine = HFEngine(policy, tokenizer, end_ids=[END, OTHER_END], max_sequences=2)
+    (group,) = generate(engine, problems[:1], group_size=3)
+    one, two, three = (len(rollout.tokens) for rollout in group.rollouts)
+    assert engine.passes == max(one, two) + three
+
+
 def test_a_logprob_a_token_and_truncation_where_the_budget_ends(pair, problems, tokenizer):
     engine, _ = pair
     rollouts = [r for g in generate(engine, problems, group_size=8) for r in g.rollouts]

@@ -82,14 +82,18 @@ def test_skipped_updates_are_counted_and_left_out_of_all_else():
     assert none["policy/skipped"] == none["policy/skipped_in_a_row"] == 2.0
 
 
-def test_a_step_adds_up():
+def test_a_step_adds_up(monkeypatch):
+    """Five seconds by the clock, of which one is in no stage and half of one is the verifiers'."""
+    clock = iter([100.0, 105.0])
+    monkeypatch.setattr("grpo.logs.metrics.time.perf_counter", lambda: next(clock))
     watch = Stopwatch()
     watch.seconds = {"time/generate": 2.0, "time/verify": 0.5, "time/update": 1.0, "time/sync": 0.5}
-    watch.tokens = 160.0
+    watch.tokens, watch.passes = 160.0, 20
     row = step_metrics(3, GROUPS, REWARDS, REWARDS.total, [update(learning_rate=0.1, old_kl=0.0)], watch.tokens)
     row |= watch.metrics()
-    assert row["step"] == 3 and row["time/step"] == 4.0 and row["tokens"] == 100
-    assert row["tokens_dropped"] == 60 and row["tokens_per_second"] == 40.0
+    assert row["step"] == 3 and row["time/step"] == 5.0 and row["tokens"] == 100
+    assert row["time/other"] == 1.0 and row["time/idle"] == 0.3 and row["tokens_per_pass"] == 8.0
+    assert row["tokens_dropped"] == 60 and row["tokens_per_second"] == 32.0
     explained = set(METRICS)
     for key in row:
         area, _, verifier = key.rpartition("/")

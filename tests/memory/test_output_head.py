@@ -1,14 +1,21 @@
 """The head's memory, by the formulas and as torch's allocator has given it out on a CPU."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from conftest import make_batch
 from measured_bytes import peak, product_of_cuda
 from real_shapes import PRECISIONS, small_config
 from torch import nn
 
+from grpo.algorithm.objective import Objective
+from grpo.algorithm.table import ALGORITHMS
 from grpo.memory.model_shape import shape_of
 from grpo.memory.output_head import chunk_rows, head_backward_bytes, head_forward_bytes, head_kept_bytes
-from grpo.model.logprobs import token_logprobs
+from grpo.memory.widths import Widths
+from grpo.model.head_pieces import backward_in_pieces
+from grpo.model.logprobs import chunk_elements, token_logprobs
 
 VOCABULARY = 151_936  # of Qwen2.5
 DTYPES = {4: torch.float32, 2: torch.bfloat16}
@@ -32,21 +39,26 @@ class OnlyHead(nn.Module):
 
 
 @pytest.mark.parametrize("precision", ["float32", "autocast", "bfloat16"])
-@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.parametrize("chunks,pieces", [(1, False), (3, False), (3, True)])
 @pytest.mark.parametrize("hidden", [16, 256], ids=["tables decide", "the head's gradient decides"])
-def test_the_peak_of_the_backward_pass(monkeypatch, hidden, chunks, precision):
+def test_the_peak_of_the_backward_pass(monkeypatch, hidden, chunks, pieces, precision):
     rows = 12
     monkeypatch.setattr("grpo.model.head.product", product_of_cuda)
     for module in ("grpo.model.logprobs", "grpo.memory.output_head"):
         monkeypatch.setattr(f"{module}.MAX_CHUNK_ELEMENTS", rows * VOCABULARY)
     shape = shape_of(small_config(vocab_size=VOCABULARY, hidden_size=hidden, intermediate_size=16))
-    tokens, widths = chunks * rows, PRECISIONS[precision]
-    assert chunk_rows(shape, tokens) == rows
+    tokens, widths = chunks * rows, replace(PRECISIONS[precision], pieces=pieces)
+    assert chunk_rows(shape, widths, tokens) == rows
     model, ids = OnlyHead(tokens, hidden, DTYPES[widths.weights]), torch.zeros(1, tokens, dtype=torch.int64)
     mask = torch.ones(1, tokens, dtype=torch.bool)
+    batch = make_batch(mask, advantages=mask.float(), token_weights=mask.float())
 
     def forward_and_backward():
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
+            if pieces:
+                settings = {"train_entropy": False, "head_dtype": torch.float32}
+                backward_in_pieces(model, batch, Objective(ALGORITHMS["dr_grpo"]), 0.8, **settings)
+                return
             logprobs, _ = token_logprobs(model, ids, ids, mask, 0.8)
         logprobs.sum().backward()
 
@@ -73,6 +85,8 @@ def test_the_peak_of_a_chunk_without_a_gradient(monkeypatch, precision, entropy)
 
 def test_a_chunk_of_the_real_vocabulary_is_128_mib():
     shape = shape_of(small_config(vocab_size=VOCABULARY))
-    assert chunk_rows(shape, 16384) == 220
-    assert 4 * chunk_rows(shape, 16384) * VOCABULARY == pytest.approx(128 * 2**20, rel=0.01)
-    assert chunk_rows(shape, 100) == 100
+    widths = Widths()
+    assert chunk_rows(shape, widths, 16384) == 220
+    assert 4 * chunk_rows(shape, widths, 16384) * VOCABULARY == pytest.approx(128 * 2**20, rel=0.01)
+    assert chunk_rows(shape, widths, 100) == 100
+    assert chunk_rows(shape, Widths(chunk=chunk_elements(79 * 2**30)), 16384) == 883

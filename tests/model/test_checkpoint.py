@@ -22,10 +22,12 @@ from grpo.model.checkpoint import (
     save_checkpoint,
     save_model,
 )
+from grpo.problems.lengths import EarlierLengths
 
 
 def trained(policy, kl=0.3, old_kl=0.7, target=0.1):
-    return Trained(policy, KLCoefficient(kl, target=target), OldKLCoefficient(old_kl, target=target))
+    of_kl = KLCoefficient(kl, target=target), OldKLCoefficient(old_kl, target=target)
+    return Trained(policy, *of_kl, EarlierLengths([], waiting=False))
 
 
 def save(run, step, policy, tokenizer, **said):

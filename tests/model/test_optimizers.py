@@ -19,6 +19,7 @@ from grpo.model.checkpoint import Trained, restore, save_checkpoint
 from grpo.model.optimizers import make_optimizer, state_bytes
 from grpo.model.pretrained import PRECISIONS
 from grpo.model.settings import OPTIMIZERS, OptimizerSettings, check_optimizer
+from grpo.problems.lengths import EarlierLengths
 
 TORCHAO = pytest.mark.skipif(
     find_spec("torchao") is None, reason="torchao is not installed: python -m pip install torchao==0.18.0"
@@ -42,7 +43,7 @@ def update():
 
 
 def trained(policy):
-    return Trained(policy, KLCoefficient(0.0), OldKLCoefficient(0.0))
+    return Trained(policy, KLCoefficient(0.0), OldKLCoefficient(0.0), EarlierLengths([], waiting=False))
 
 
 def test_the_default_is_torchs_adamw_and_its_plain_loop_on_a_cpu(tied_policy):

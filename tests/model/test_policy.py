@@ -218,3 +218,65 @@ def test_weights_name_the_tied_head(tied_folder):
     policy = make_policy(tied_folder)
     names = {name for name, _ in policy.weights()}
     assert "lm_head.weight" in names and "lm_head.weight" not in dict(policy.model.named_parameters())
+
+
+# Rows without a gradient ------------------------------------------------------------------------------------------
+
+IDLE = torch.tensor([[0.5, -0.5, 0.25, -0.25], [0.0] * 4, [0.0, 0.0, 0.7, -0.7]])
+"""The second group is uniform, and so are two responses of the third."""
+
+
+def backward_passes(policy, monkeypatch):
+    """The rows of each backward pass that is made from now on."""
+    seen, contribute = [], policy.contribute
+    monkeypatch.setattr(policy, "contribute", lambda part, *rest: seen.append(len(part)) or contribute(part, *rest))
+    return seen
+
+
+def without_terms(name):
+    return replace(ALGORITHMS[name], kl_coef=0.0, old_kl_coef=0.0, entropy_coef=0.0)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_rows_whose_advantages_are_zero_go_without_a_backward_pass(tied_folder, groups, name, monkeypatch):
+    row, policy = without_terms(name), make_policy(tied_folder)
+    batch = whole_batch(policy, groups, row, advantages=IDLE)
+    monkeypatch.setattr(Objective, "moves", lambda self, batch: torch.ones(len(batch), dtype=torch.bool))
+    all_rows, measured = gradient(policy, batch, row)
+    monkeypatch.undo()
+    seen = backward_passes(policy, monkeypatch)
+    found, same = gradient(policy, batch, row)
+    assert seen == [6]
+    assert_same_gradient(found, all_rows)
+    for key in measured:
+        assert same[key] == pytest.approx(measured[key], rel=1e-4, abs=1e-6), key
+
+
+@pytest.mark.parametrize("term", [{"kl_coef": 0.1}, {"entropy_coef": 0.1}, {"old_kl_coef": 0.1}])
+def test_a_term_of_every_token_moves_every_row(tied_folder, groups, term, monkeypatch):
+    row, policy = replace(without_terms("dr_grpo"), **term), make_policy(tied_folder)
+    batch = whole_batch(policy, groups, row, advantages=IDLE)
+    seen = backward_passes(policy, monkeypatch)
+    gradient(policy, batch, row)
+    assert seen == [12]
+    assert Objective(without_terms("dr_grpo"), loss_term=lambda logprobs, batch: logprobs).moves(batch).all()
+    assert Objective(replace(without_terms("dr_grpo"), kl_coef=0.1, kl_in="reward")).moves(batch).sum() == 6
+
+
+def test_where_no_row_has_a_gradient_adamw_goes_on_with_zeros(tied_folder, groups, monkeypatch):
+    row, policy = without_terms("dr_grpo"), make_policy(tied_folder, learning_rate=1e-3)
+    policy.update(whole_batch(policy, groups, row), Objective(row))
+    before = policy.logprobs(whole_batch(policy, groups, row))
+    seen = backward_passes(policy, monkeypatch)
+    policy.update(whole_batch(policy, groups, row, advantages=torch.zeros(3, 4)), Objective(row))
+    assert seen == [12] and policy.moves == 2
+    assert (policy.logprobs(whole_batch(policy, groups, row)) - before).abs().max() > 0.01  # by its momentum
+
+
+def test_a_row_that_is_only_measured_is_measured(tied_folder, groups):
+    """What is not finite in it skips the update, as anywhere."""
+    row, policy = without_terms("dr_grpo"), make_policy(tied_folder)
+    batch = whole_batch(policy, groups, row, advantages=IDLE)
+    batch.old_logprobs[4][batch.mask[4]] = float("nan")
+    assert not Objective(row).moves(batch)[4]
+    assert policy.update(batch, Objective(row))["skipped_in_a_row"] == 1
