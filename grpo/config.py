@@ -9,25 +9,28 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from grpo.algorithm.importance import IMPORTANCE
-from grpo.algorithm.kl import KL_ESTIMATORS, KL_PLACES
+from grpo.algorithm.choices import (
+    IMPORTANCE,
+    KL_ESTIMATOR_NAMES,
+    KL_PLACES,
+    RATIO_NAMES,
+    SURROGATE_NAMES,
+    TRUNCATED,
+    UNIFORM_GROUPS,
+)
 from grpo.algorithm.kl_weight import HORIZON
-from grpo.algorithm.ratios import RATIOS
-from grpo.algorithm.surrogates import SURROGATES
-from grpo.algorithm.table import ALGORITHMS, TRUNCATED, UNIFORM_GROUPS, Algorithm
+from grpo.algorithm.table import ALGORITHMS, Algorithm
 from grpo.flags import DataFlags, EngineFlags, VerifierFlags
 from grpo.logs.guards import STOPS
 from grpo.logs.wandb_run import WANDB_MODES
-from grpo.model.lora import LoraSettings
-from grpo.model.optimizers import OPTIMIZERS, OptimizerSettings
-from grpo.model.pretrained import PRECISIONS
+from grpo.model.settings import OPTIMIZERS, PRECISION_NAMES, LoraSettings, OptimizerSettings
 from grpo.presets import EMBEDDED_MODEL
 from grpo.problems.templates import TEMPLATE_NAMES
 
 AlgorithmName = Literal[tuple(ALGORITHMS)]
-SurrogateName = Literal[tuple(SURROGATES)]
-RatioName = Literal[tuple(RATIOS)]
-KLEstimatorName = Literal[tuple(KL_ESTIMATORS)]
+SurrogateName = Literal[SURROGATE_NAMES]
+RatioName = Literal[RATIO_NAMES]
+KLEstimatorName = Literal[KL_ESTIMATOR_NAMES]
 KLPlace = Literal[KL_PLACES]
 TruncatedName = Literal[TRUNCATED]
 UniformGroupsName = Literal[UNIFORM_GROUPS]
@@ -35,7 +38,7 @@ ImportanceName = Literal[IMPORTANCE]
 TemplateName = Literal[TEMPLATE_NAMES]
 OptimizerName = Literal[OPTIMIZERS]
 ReferenceDevice = Literal["same", "cpu"]
-PrecisionName = Literal[tuple(PRECISIONS)]
+PrecisionName = Literal[PRECISION_NAMES]
 WandbMode = Literal[WANDB_MODES]
 
 

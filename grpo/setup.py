@@ -14,13 +14,14 @@ from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.algorithm.objective import LossTerm
 from grpo.card import Plan
 from grpo.config import Config
+from grpo.devices import torch_device
 from grpo.engines.choose import EngineSettings, choose_engine, make_engine
 from grpo.engines.protocol import Engine
 from grpo.engines.revival import Revival
 from grpo.engines.sync import TOLERANCE, SyncProbe
 from grpo.errors import UserError
 from grpo.files import read_json
-from grpo.flags import EngineFlags, VerifierFlags, torch_device
+from grpo.flags import EngineFlags, VerifierFlags
 from grpo.folders import locked
 from grpo.inputs import Inputs, load_inputs
 from grpo.keeper import Keeper, newest_whole
@@ -32,10 +33,10 @@ from grpo.model.compiled import check_compile, compile_layers
 from grpo.model.head import HEAD_DTYPES
 from grpo.model.lora import add_adapter, load_adapter
 from grpo.model.lora_policy import LoraPolicy, WithoutAdapter
-from grpo.model.optimizers import check_optimizer
 from grpo.model.policy import Policy, Reference
 from grpo.model.pretrained import PRECISIONS, load_model
 from grpo.model.recompute import recompute_layers
+from grpo.model.settings import check_optimizer
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.problems.lengths import EarlierLengths
 from grpo.records import Problem

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
+from grpo.asked import check_command
+from grpo.early import refuse_early
+
+if __name__ == "__main__":  # --help and refusals are there at once, before the imports below
+    refuse_early(check_command)
+    gc.disable()  # a search for garbage among what is imported finds nothing, and takes a second
+
 import errno
 import sys
 from dataclasses import replace
@@ -259,4 +268,8 @@ def say_end(text: str, error: BaseException) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    gc.freeze()  # what was imported is never looked through
+    gc.enable()
+    status = main()
+    gc.freeze()  # nor is anything at the exit, which gives all memory back
+    sys.exit(status)
