@@ -14,9 +14,9 @@ import torch
 from rich.console import Console
 
 from grpo.config import Config
+from grpo.devices import torch_device
 from grpo.engines.choose import choose_engine
 from grpo.errors import UserError
-from grpo.flags import torch_device
 from grpo.memory.adapter import Adapter, known
 from grpo.memory.fit import fits, pick_concurrency, pick_memory_fraction, pick_micro_batch_tokens, savings
 from grpo.memory.model_shape import KNOWN, Shape, shape_of

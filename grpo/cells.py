@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from grpo.algorithm.importance import limits
-from grpo.algorithm.ingredients import load_advantage, load_aggregation
-from grpo.algorithm.table import Algorithm
+from grpo import plugins
+from grpo.algorithm.choices import ADVANTAGE_NAMES, AGGREGATION_NAMES, limits
+from grpo.algorithm.table import FORMER_NAMES, Algorithm
 from grpo.errors import UserError
 from grpo.flags import flag, require
 
@@ -39,11 +39,14 @@ NOT_NEGATIVE = (
 
 
 def check_cells(row: Algorithm, given: Collection[str] = ()) -> None:
-    """Refuse what does not exist or go together; `given`: the cells that a flag has set. Raises: UserError."""
+    """Refuse what does not exist or go together; `given`: the cells that a flag has set. Raises: UserError.
+
+    A function of one's own has to be there; it is called later, where torch is.
+    """
     require(row, NOT_NEGATIVE, "must not be negative")
     require(row, ("ratio_cap", "gate_positive", "gate_negative"), "must be more than 0")
-    load_advantage(row.advantage)
-    load_aggregation(row.aggregation, constant=1.0)
+    plugins.own_ingredient(FORMER_NAMES.get(row.advantage, row.advantage), ADVANTAGE_NAMES, "advantage")
+    plugins.own_ingredient(row.aggregation, AGGREGATION_NAMES, "aggregation")
     for name in given:
         reads, needs = READ.get(name, (None, ""))
         if reads and not reads(row):

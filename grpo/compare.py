@@ -6,74 +6,28 @@ and differences between groups with intervals. It reads metrics.jsonl and needs 
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
+from grpo.compare_flags import Options, asked, check_command, groups_and_view
+from grpo.early import refuse_early
 
-import tyro
+if __name__ == "__main__":  # --help and refusals are there at once, before the imports below
+    refuse_early(check_command)
+
+import sys
+from pathlib import Path
+
 from rich.console import Console
 
 from grpo.comparison.comparison import Comparison, compare
 from grpo.comparison.figure import draw
-from grpo.comparison.groups import group_runs
 from grpo.comparison.page import page
-from grpo.comparison.runs import Run, find_runs, read_run
-from grpo.comparison.styles import styles
 from grpo.comparison.summary import findings, notes, summary_table
-from grpo.comparison.view import make_view
 from grpo.errors import UserError
 from grpo.files import written_whole
 
 
-@dataclass(frozen=True)
-class Options:
-    """Compare runs. Those that differ in nothing but the seed are one group; each is compared with the first."""
-
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Run folders, folders that hold runs, or quoted patterns such as 'runs/grpo-*'."""
-    out: Path = Path("comparison")
-    """Where to write: a folder, or a path to which .png and .html are added."""
-    title: str = "Comparison of runs"
-    """Title of picture and page."""
-    label: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """LABEL=PATTERN: put the runs whose folder name matches into one group of that name, whatever their settings. May
-    be given again, for another group."""
-    reach: tuple[float, ...] = ()
-    """Held-out accuracies whose price in tokens and steps is told; unset: up to three that some run reaches."""
-    smooth: int | None = None
-    """Steps of the centred running mean of training curves, 1 for none, an even number counts as the next; unset: a
-    twentieth of the longest run."""
-    band: Literal["interval", "range"] = "interval"
-    """Bands over seeds: 95% t interval of the mean, or lowest to highest."""
-    final: float = 0.1
-    """Share of the steps that "final" and "first" values average over."""
-    until: int | None = None
-    """Step that values are taken at; unset: the last that every run has reached."""
-
-
 def run_comparison(options: Options) -> Comparison:
     """Read, group and compare. Raises: UserError."""
-    runs = [read_run(folder) for folder in find_runs(options.runs)]
-    groups = group_runs(started(runs), options.label)
-    styles([group.label for group in groups])  # refused before anything is computed
-    view = make_view(
-        [run for group in groups for run in group.runs],
-        until=options.until,
-        final=options.final,
-        window=options.smooth,
-        band=options.band,
-        reach=options.reach,
-    )
-    return compare(groups, view, options.title)
-
-
-def started(runs: list[Run]) -> list[Run]:
-    """The same runs. Raises: UserError for one that has logged no step yet."""
-    for run in runs:
-        if not run.rows or run.last_step < 1:
-            raise UserError(f"{run.folder} has not logged a step of training yet. Wait for one, or leave it out.")
-    return runs
+    return compare(*groups_and_view(options), options.title)
 
 
 def outputs(out: Path) -> tuple[Path, Path]:
@@ -100,7 +54,7 @@ def write(comparison: Comparison, out: Path, command: list[str]) -> tuple[Path, 
 def main(arguments: list[str] | None = None) -> int:
     """The command. Exit status: 0 done, 2 bad input."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = tyro.cli(Options, args=arguments, prog="python -m grpo.compare")
+    options = asked(arguments)
     console = Console(highlight=False)
     try:
         comparison = run_comparison(options)

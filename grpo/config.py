@@ -9,26 +9,28 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from grpo.algorithm.importance import IMPORTANCE
-from grpo.algorithm.kl import KL_ESTIMATORS, KL_PLACES
+from grpo.algorithm.choices import (
+    IMPORTANCE,
+    KL_ESTIMATOR_NAMES,
+    KL_PLACES,
+    RATIO_NAMES,
+    SURROGATE_NAMES,
+    TRUNCATED,
+    UNIFORM_GROUPS,
+)
 from grpo.algorithm.kl_weight import HORIZON
-from grpo.algorithm.ratios import RATIOS
-from grpo.algorithm.surrogates import SURROGATES
-from grpo.algorithm.table import ALGORITHMS, TRUNCATED, UNIFORM_GROUPS, Algorithm
+from grpo.algorithm.table import ALGORITHMS, Algorithm
 from grpo.flags import DataFlags, EngineFlags, VerifierFlags
 from grpo.logs.guards import STOPS
 from grpo.logs.wandb_run import WANDB_MODES
-from grpo.model.lora import LoraSettings
-from grpo.model.optimizers import OPTIMIZERS, OptimizerSettings
-from grpo.model.pretrained import PRECISIONS
-from grpo.model.ranks import MINUTES
+from grpo.model.settings import OPTIMIZERS, PRECISION_NAMES, RANK_MINUTES, LoraSettings, OptimizerSettings
 from grpo.presets import EMBEDDED_MODEL
 from grpo.problems.templates import TEMPLATE_NAMES
 
 AlgorithmName = Literal[tuple(ALGORITHMS)]
-SurrogateName = Literal[tuple(SURROGATES)]
-RatioName = Literal[tuple(RATIOS)]
-KLEstimatorName = Literal[tuple(KL_ESTIMATORS)]
+SurrogateName = Literal[SURROGATE_NAMES]
+RatioName = Literal[RATIO_NAMES]
+KLEstimatorName = Literal[KL_ESTIMATOR_NAMES]
 KLPlace = Literal[KL_PLACES]
 TruncatedName = Literal[TRUNCATED]
 UniformGroupsName = Literal[UNIFORM_GROUPS]
@@ -36,7 +38,7 @@ ImportanceName = Literal[IMPORTANCE]
 TemplateName = Literal[TEMPLATE_NAMES]
 OptimizerName = Literal[OPTIMIZERS]
 ReferenceDevice = Literal["same", "cpu"]
-PrecisionName = Literal[tuple(PRECISIONS)]
+PrecisionName = Literal[PRECISION_NAMES]
 WandbMode = Literal[WANDB_MODES]
 
 
@@ -183,6 +185,8 @@ class UpdateFlags:
     """Token positions in one pass, padding included: memory, never the result; unset: 16384, or what fits the card."""
     gradient_checkpointing: bool | None = None
     """Recompute activations in the backward pass: less memory, about a third more time; unset: off (embedded) or on."""
+    compile: bool = False
+    """Compile the layers (torch.compile): minutes at the start, then faster passes; for runs of hours with vllm."""
     reference_device: ReferenceDevice = "same"
     """Where the reference is between its uses: same as the policy, or cpu, 2 bytes a parameter less on the card."""
     sync_tolerance: float | None = None
@@ -221,7 +225,7 @@ class RunFlags:
     """Continue the run --name from its newest checkpoint, bit for bit; other flags are read from its config.json."""
     tensor_parallel: int = 1
     """Processes of torchrun that are one engine, for a model that is too large for one card to generate with."""
-    rank_minutes: float = MINUTES
+    rank_minutes: float = RANK_MINUTES
     """Minutes that the processes of torchrun wait for one another (10 at most where they compute together)."""
     stop_on: tuple[Literal[STOPS], ...] = ()
     """Warnings that end the run: reward_collapse and others of logs/README.md."""

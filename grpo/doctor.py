@@ -7,19 +7,24 @@ a step are looked at, and each finding says what to do. Exit status: 0 no fault 
 
 from __future__ import annotations
 
+from grpo.doctor_flags import asked
+from grpo.early import refuse_early
+
+if __name__ == "__main__":  # --help and refusals are there at once, before the imports below
+    refuse_early(lambda: asked(None, __doc__))
+
 import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 import transformers
-import tyro
 from rich.console import Console
 
 from grpo.card import settled
 from grpo.config import Config
+from grpo.devices import torch_device
 from grpo.diagnosis.cost import cost_findings
 from grpo.diagnosis.ends import template_marker
 from grpo.diagnosis.findings import Finding, exit_status, fault, guarded, not_checked, ok, show
@@ -32,14 +37,12 @@ from grpo.diagnosis.versions import version_findings
 from grpo.diagnosis.weight_sync import sync_findings
 from grpo.engines.choose import make_engine
 from grpo.errors import UserError
-from grpo.flags import torch_device
 from grpo.memory_rehearsal import asleep_bytes
 from grpo.memory_rehearsal import rehearse as rehearse_largest
 from grpo.model.checkpoint import checkpoints
 from grpo.out_of_memory import OutOfMemory, out_of_memory
 from grpo.outcomes import truncated
-from grpo.resolve import resolve
-from grpo.resume import resumed
+from grpo.resolve import on_this_machine
 from grpo.setup import engine_settings, make_policy, make_probe, make_reference, make_verifiers, whole
 from grpo.verifiers.verify import Verifiers
 
@@ -130,18 +133,11 @@ def data_flags(config: Config) -> str:
     return f"{config.data}{folder}{f' --gold {config.answer_column}' if config.answer_column != 'answer' else ''}"
 
 
-def unnamed(config: Config) -> Config:
-    """The flags with a run's name that is surely free, so that those of a run that exists can be examined too."""
-    return replace(config, name=f"doctor-{uuid4()}")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command. Exit status: 0 no fault, 1 a fault, 2 flags that do not go together, 130 interrupted."""
     transformers.utils.logging.disable_progress_bar()
-    flags = tyro.cli(Config, args=arguments, description=__doc__, prog="python -m grpo.doctor")
     try:
-        config = resolve(resumed(arguments, flags), given=()) if flags.resume else resolve(unnamed(flags))
-        config, plan = settled(config)
+        config, plan = settled(on_this_machine(asked(arguments, __doc__)))
         console = Console(width=None if sys.stdout.isatty() else 120)
         return exit_status(show(examine(config, place_of(torch_device(config), plan)), console))
     except UserError as error:

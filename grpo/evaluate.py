@@ -10,6 +10,12 @@ what it would have had. Each model runs in a process of its own, and its memory 
 
 from __future__ import annotations
 
+from grpo.early import refuse_early
+from grpo.evaluation.asked import asked, check_command
+
+if __name__ == "__main__":  # --help and refusals are there at once, before the imports below
+    refuse_early(check_command)
+
 import fcntl
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,16 +24,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import transformers
-import tyro
 from rich.console import Console
 
 from grpo.engines.choose import choose_engine
 from grpo.errors import UserError
 from grpo.evaluation.model_process import ProcessFailed, in_own_process
-from grpo.evaluation.options import Options, check_ks, refuse_with_results, resolve
+from grpo.evaluation.options import Options, check_ks, refuse_with_results
 from grpo.evaluation.pairing import evaluated, file_differences, model_differences
 from grpo.evaluation.plan import claim, finished, plan
 from grpo.evaluation.report import print_report, write_report
+from grpo.evaluation.resolve import resolve
 from grpo.evaluation.results import read_results
 from grpo.evaluation.sections import sections
 from grpo.evaluation.tasks import Task
@@ -91,7 +97,7 @@ def locked(out: Path) -> Iterator[None]:
 def main(arguments: list[str] | None = None) -> int:
     """The command. Exit status: 0 done, 1 a process that crashed, 2 bad input or verifier, 130 interrupted."""
     transformers.utils.logging.disable_progress_bar()
-    options = tyro.cli(Options, args=arguments, prog="python -m grpo.evaluate")
+    options = asked(arguments)
     try:
         run(options, Console(width=None if sys.stdout.isatty() else 160))
     except UserError as error:

@@ -6,18 +6,20 @@ come from the functions that train (algorithm/curves.py).
 
 from __future__ import annotations
 
+from grpo.early import refuse_early
+from grpo.explain_flags import Options, asked, check, check_command
+
+if __name__ == "__main__":  # --help and refusals are there at once, before the imports below
+    refuse_early(check_command)
+
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
-import tyro
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from rich.console import Console
@@ -27,61 +29,15 @@ from torch import Tensor
 from grpo.algorithm import curves
 from grpo.algorithm.curves import Curves
 from grpo.algorithm.kl import KL_ESTIMATORS
-from grpo.algorithm.table import ALGORITHMS, Algorithm
-from grpo.cells import check_cells
-from grpo.config import CellFlags
+from grpo.algorithm.table import Algorithm
 from grpo.errors import UserError
 from grpo.files import written_whole
-from grpo.flags import check_choices
 
 COLOURS = ("#0072b2", "#d55e00")
 KL_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Okabe and Ito's palette, which the colour-blind can tell apart."""
 STYLES = (dict(linewidth=5.0, alpha=0.4), dict(linewidth=1.6))
 """Of the first and the second algorithm: where their curves coincide, both are seen."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(CellFlags):
-    """Weight by length, advantage by accuracy, clip region, importance and KL of one or two algorithms.
-
-    A cell that is given, such as --dual-clip 3, is that of both.
-    """
-
-    algorithms: Annotated[tuple[str, ...], tyro.conf.Positional] = ("grpo", "dr_grpo")
-    """One or two rows of the algorithm table."""
-    responses: int = 8
-    """G: responses to a made-up problem."""
-    correct: Annotated[int, tyro.conf.arg(aliases=["--right"])] = 2
-    """How many of them are correct where weight is shown against length."""
-    max_response_tokens: int = 3000
-    """The longest response, and the constant C of the constant aggregation."""
-    out: Path = Path("explain.png")
-    """Picture to write."""
-
-
-def check(options: Options) -> dict[str, Algorithm]:
-    """The rows that were asked for. Raises: UserError."""
-    for name in options.algorithms:
-        if name not in ALGORITHMS:
-            raise UserError(f"There is no algorithm '{name}'. Name one or two of: {', '.join(ALGORITHMS)}.")
-    if len(set(options.algorithms)) not in (1, 2):
-        raise UserError(
-            f"{len(set(options.algorithms))} algorithms were named, and a picture shows one or two. "
-            f"There are: {', '.join(ALGORITHMS)}."
-        )
-    if not 0 < options.correct < options.responses:
-        raise UserError(
-            f"--correct {options.correct} of --responses {options.responses}: a group with both kinds of answers has "
-            "at least one of each."
-        )
-    if options.max_response_tokens < 200:
-        raise UserError(f"--max-response-tokens {options.max_response_tokens} is too short a range: give 200 or more.")
-    check_choices(options)
-    rows = {name: replace(ALGORITHMS[name], **options.given()) for name in options.algorithms}
-    for row in rows.values():
-        check_cells(row, options.given())
-    return rows
 
 
 def length_grid(longest: int) -> tuple[Tensor, int, int]:
@@ -195,7 +151,7 @@ def plot(axis: Axes, x: Tensor, shown: Curves, colour: str, style: dict) -> None
 
 def main(arguments: list[str] | None = None) -> int:
     """The command. Exit status: 0 done, 2 bad input."""
-    options = tyro.cli(Options, args=arguments, prog="python -m grpo.explain")
+    options = asked(arguments)
     try:
         rows = check(options)
     except UserError as error:

@@ -1,6 +1,6 @@
 """Flags that several commands have, once: name, type, default, help. A command's flags inherit the groups it shares.
 
-Choices are types, so that `--help` lists them and the command line refuses any other.
+Choices are types, so that `--help` lists them and the command line refuses any other. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from grpo.engines.choose import ENGINES
+from grpo.engines.protocol import ENGINES
 from grpo.errors import UserError
-from grpo.model.head import HEAD_DTYPES
+from grpo.model.settings import HEAD_DTYPE_NAMES
 
 DEVICES = ("auto", "cpu", "cuda")
 
 EngineName = Literal[ENGINES]
 DeviceName = Literal[DEVICES]
-HeadDtypeName = Literal[tuple(HEAD_DTYPES)]
+HeadDtypeName = Literal[HEAD_DTYPE_NAMES]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,21 +119,10 @@ RULES = {
 }
 
 
-def torch_device(flags: EngineFlags) -> str:
-    """`--device` as torch takes it: auto is cuda where there is one."""
-    return "cuda" if flags.device == "cuda" or (flags.device == "auto" and torch.cuda.is_available()) else "cpu"
-
-
-def check_head(flags: EngineFlags) -> None:
-    """Raises: UserError for a bfloat16 head on a CPU."""
-    if flags.head_dtype != "float32" and torch_device(flags) == "cpu":
+def check_head(flags: EngineFlags, device: str) -> None:
+    """Raises: UserError for a bfloat16 head on a CPU. device: where torch computes, or what `--device` says of it."""
+    if flags.head_dtype != "float32" and device == "cpu":
         raise UserError(
             f"--head-dtype {flags.head_dtype} saves time on a card, and this run computes on the CPU, in float32. "
             "Leave it out."
         )
-
-
-def check_device(device: str) -> None:
-    """Raises: UserError for cuda where there is none."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda, but torch sees no CUDA device here. Use --device cpu, or leave it at auto.")

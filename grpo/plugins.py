@@ -20,7 +20,7 @@ import importlib.machinery
 import importlib.util
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -80,12 +80,17 @@ def ingredient(spec: str, table: Mapping[str, Callable], flag: str) -> Callable:
 
     Raises: UserError naming the flag and what exists.
     """
-    if spec in table:
-        return table[spec]
+    return own_ingredient(spec, table, flag) or table[spec]
+
+
+def own_ingredient(spec: str, names: Collection[str], flag: str) -> Callable | None:
+    """A user's own function; None for one of the names. Raises: UserError naming the flag and what exists."""
+    if spec in names:
+        return None
     if split_function(spec)[1] is None:
         raise UserError(
-            f"--{flag} {spec} does not exist. --{flag} takes: {''.join(f'{name}, ' for name in table)}"
-            f"{'or ' if table else ''}a function of your own as ./FILE.py:FUNCTION."
+            f"--{flag} {spec} does not exist. --{flag} takes: {''.join(f'{name}, ' for name in names)}"
+            f"{'or ' if names else ''}a function of your own as ./FILE.py:FUNCTION."
         )
     return load(spec, "rewards")
 

@@ -6,10 +6,11 @@ Shapes: P problems a step, G responses a problem, B sequences, T token positions
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # verifiers and the reading of flags do without torch
+    import torch
+    from torch import Tensor
 
 Message = dict[str, str]
 

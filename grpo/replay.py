@@ -10,15 +10,18 @@ P problems a step, G responses a problem, B = P * G sequences, T token positions
 
 from __future__ import annotations
 
+from grpo.early import refuse_early
+from grpo.replay_flags import Options, asked, check_algorithms, check_command
+
+if __name__ == "__main__":  # --help and refusals are there at once, before the imports below
+    refuse_early(check_command)
+
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated
 
 import torch
 import transformers
-import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -27,11 +30,9 @@ from grpo.algorithm.credit import credit, creditable
 from grpo.algorithm.dynamic_sampling import dropped, informative
 from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.objective import Objective
-from grpo.algorithm.table import ALGORITHMS
-from grpo.config import CellFlags, Config
+from grpo.config import Config
 from grpo.errors import UserError
 from grpo.files import write_json
-from grpo.flags import DeviceName
 from grpo.logs.rollouts import Recording, load_rollouts
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.policy import Policy, Reference
@@ -40,27 +41,6 @@ from grpo.outcomes import first_of, truncated
 from grpo.records import Batch
 from grpo.resolve import resolve
 from grpo.setup import make_policy
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(CellFlags):
-    """Advantages, loss and gradient of several algorithms on the rollouts that a run has saved.
-
-    A cell that is given, such as --dual-clip 3, is that of all of them.
-    """
-
-    rollouts: Annotated[Path, tyro.conf.Positional]
-    """File that a run wrote with --save-rollouts."""
-    algo: tuple[str, ...] = ("grpo", "dr_grpo", "dapo")
-    """Rows of the algorithm table."""
-    model: str | None = None
-    """Model whose gradient is taken, a folder or a hub name; unset: the one that the run started from."""
-    device: DeviceName = "auto"
-    """Where it is computed: auto, cpu, cuda."""
-    trust_remote_code: bool = False
-    """Run Python code that comes with the model. Off unless you trust its author."""
-    out: Path | None = None
-    """JSON file to write the figures and cosines to."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +122,7 @@ def mean(values: Tensor) -> float | None:
 
 def configs(recording: Recording, options: Options) -> dict[str, Config]:
     """Each algorithm's row with the run's settings. Raises: UserError for a name or a combination that won't do."""
-    if not options.algo:
-        raise UserError(f"--algo names no algorithm. It takes: {', '.join(ALGORITHMS)}.")
+    check_algorithms(options)
     problems, responses = recording.total.shape
     shared = Config(
         **recording.settings,
@@ -225,7 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command. Exit status: 0 done, 2 bad input."""
     transformers.utils.logging.disable_progress_bar()
     try:
-        run(tyro.cli(Options, args=arguments, prog="python -m grpo.replay"))
+        run(asked(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

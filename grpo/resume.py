@@ -16,7 +16,7 @@ from grpo.config import Config, EvaluationFlags, RunFlags
 from grpo.errors import UserError
 from grpo.files import read_json
 from grpo.flags import EngineFlags, VerifierFlags, flag
-from grpo.logs.logger import versions
+from grpo.logs.versions import versions
 from grpo.presets import EMBEDDED_MODEL
 from grpo.problems.rows import has_split
 
@@ -28,7 +28,7 @@ FREE = FREE - {"seed", "tensor_parallel"} | {"steps", "data_dir", "reference_dev
 """May change: how long, how it is measured, logged and saved. The steps themselves stay the same, bit for bit."""
 
 ROUNDING = {field.name for group in (EngineFlags, VerifierFlags) for field in fields(group)}
-ROUNDING |= {"tensor_parallel", "micro_batch_tokens", "gradient_checkpointing", "sync_tolerance"}
+ROUNDING |= {"tensor_parallel", "micro_batch_tokens", "gradient_checkpointing", "compile", "sync_tolerance"}
 """May change, for a run that does not fit or goes on on another machine: the same method, with other roundings, draws
 or limits, so that the steps are no longer those of an uninterrupted run to the last bit."""
 

@@ -14,6 +14,7 @@ from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.algorithm.objective import LossTerm
 from grpo.card import Plan
 from grpo.config import Config
+from grpo.devices import torch_device
 from grpo.engines.choose import EngineSettings, choose_engine, make_engine
 from grpo.engines.protocol import Engine
 from grpo.engines.revival import Revival
@@ -21,7 +22,7 @@ from grpo.engines.shared import SharedEngine
 from grpo.engines.sync import TOLERANCE, SyncProbe
 from grpo.errors import UserError
 from grpo.files import read_json
-from grpo.flags import EngineFlags, VerifierFlags, torch_device
+from grpo.flags import EngineFlags, VerifierFlags
 from grpo.folders import locked
 from grpo.inputs import Inputs, load_inputs
 from grpo.keeper import Keeper, newest_whole
@@ -29,14 +30,15 @@ from grpo.logs.guards import Guards
 from grpo.logs.logger import Logger, SilentLogger
 from grpo.memory_rehearsal import asleep_bytes, rehearse
 from grpo.model.checkpoint import Restored, Trained, restore, step_of
+from grpo.model.compiled import check_compile, compile_layers
 from grpo.model.head import HEAD_DTYPES
 from grpo.model.lora import add_adapter, load_adapter
 from grpo.model.lora_policy import LoraPolicy, WithoutAdapter
-from grpo.model.optimizers import check_optimizer
 from grpo.model.policy import Policy, Reference
-from grpo.model.pretrained import PRECISIONS, load_config, load_model
+from grpo.model.pretrained import PRECISIONS, load_model
 from grpo.model.ranks import Ranks
 from grpo.model.recompute import recompute_layers
+from grpo.model.settings import check_optimizer
 from grpo.model.shard import shard
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.problems.lengths import EarlierLengths
@@ -91,17 +93,6 @@ def make_parts(config: Config, plan: Plan | None = None, ranks: Ranks | None = N
             yield parts
 
 
-def check_heads(config: Config) -> None:
-    """Raises: UserError for a --tensor-parallel that does not divide the attention heads of the model."""
-    if config.tensor_parallel > 1:
-        found = load_config(config.model, trust_remote_code=config.trust_remote_code).get_text_config()
-        if found.num_attention_heads % config.tensor_parallel:
-            raise UserError(
-                f"--tensor-parallel {config.tensor_parallel}: vLLM divides a layer by its attention heads, of which "
-                f"{config.model} has {found.num_attention_heads}. Choose a divisor of that."
-            )
-
-
 @contextmanager
 def held(config: Config, ranks: Ranks) -> Iterator[None]:
     """The run's folder, kept to this run."""
@@ -119,7 +110,8 @@ def _make_parts(
     with ranks.together():
         engine_name, engine_reason = choose_engine(config.engine)
         check_optimizer(config.optimizer, torch_device(config))
-        check_heads(config)
+        if config.compile:
+            check_compile(engine_name)
     source = str(checkpoint or config.model)
     with ranks.together():  # what one process fetches from the hub, the others of its machine find there
         inputs = load_inputs(config, whole(source, config)) if ranks.first_here else None
@@ -274,6 +266,8 @@ def make_policy(source: str, config: Config, ranks: Ranks | None = None) -> Poli
             load_adapter(model, Path(source))
     if config.gradient_checkpointing:
         recompute_layers(model)
+    if config.compile:
+        compile_layers(model)
     kind = Policy if config.lora is None else LoraPolicy
     return kind(
         shard(model, ranks),
@@ -304,6 +298,8 @@ def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> R
     else:
         model, head_dtype = shard(load(config.model, config), policy.ranks), HEAD_DTYPES[config.head_dtype]
         reference = Reference(model, config.temperature, config.micro_batch_tokens, head_dtype, policy.ranks)
+    if config.compile:
+        compile_layers(reference.model)
     if policy.device.type == "cuda" and policy.ranks.size == 1:  # where its forward pass is bfloat16
         reference.keep_in_bfloat16()
     if config.reference_device == "cpu":

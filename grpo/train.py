@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
+from grpo.asked import check_command
+from grpo.early import refuse_early
+
+if __name__ == "__main__":  # --help and refusals are there at once, before the imports below
+    refuse_early(check_command)
+    gc.disable()  # a search for garbage among what is imported finds nothing, and takes a second
+
 import errno
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +24,11 @@ from grpo.algorithm.dynamic_sampling import Scored, dropped, enough, score, sele
 from grpo.algorithm.objective import Objective
 from grpo.card import check_card, settled
 from grpo.config import Config
+from grpo.devices import torch_device
 from grpo.errors import RunError, UserError
 from grpo.evaluation.measures import training_metrics
 from grpo.evaluation.responses import evaluate
 from grpo.evaluation.results import write_results
-from grpo.flags import torch_device
 from grpo.interrupts import Interrupted, interruptible
 from grpo.logs.logger import summary, whole_samples
 from grpo.logs.metrics import Metrics, Stopwatch, of_ranks, step_metrics
@@ -32,8 +41,9 @@ from grpo.model.ranks import OtherRankFailed, Ranks, meet
 from grpo.out_of_memory import out_of_memory
 from grpo.outcomes import correct
 from grpo.problems.draw import draw, draw_anew
+from grpo.rank_flags import check_heads, check_ranks, same_config
 from grpo.records import Batch, Group, Problem, Rewards
-from grpo.resolve import check_ranks, parse, same_config
+from grpo.resolve import parse
 from grpo.setup import Parts, make_parts
 
 MAX_SKIPPED = 3
@@ -288,6 +298,7 @@ def joined(arguments: list[str] | None) -> tuple[Config, Ranks]:
     config = same_config(config, ranks)
     with ranks.together():
         check_ranks(config, ranks.size)
+        check_heads(config)
     return config, ranks
 
 
@@ -299,4 +310,6 @@ def say_end(text: str, error: BaseException) -> None:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what was imported is never looked through
+    gc.enable()
     leave(main)

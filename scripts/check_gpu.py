@@ -1,12 +1,12 @@
 """Try this project on the card of this machine, and write a report that can be pasted.
 
-    python scripts/check_gpu.py                      about 10 minutes
+    python scripts/check_gpu.py                      about 12 minutes
     python scripts/check_gpu.py --quick              about 3: smaller shapes
     python scripts/check_gpu.py --device cpu         the same on the CPU with a tiny shape, to try the script itself
 
 What is here, the tests that need a card, two steps of a real shape with random weights, the memory that --plan promises
-against what is measured, and the benchmark. Nothing is downloaded. A part that fails or takes too long ends no other
-one. Exit status: 0 all is well, 1 not. Report and logs go to the folder gpu-check.
+against what is measured, what makes an update fast, and the benchmark. Nothing is downloaded. A part that fails or
+takes too long ends no other one. Exit status: 0 all is well, 1 not. Report and logs go to the folder gpu-check.
 """
 
 from __future__ import annotations

@@ -132,6 +132,14 @@ def memory(bench: Bench) -> Part:
     return Part(not beyond, text)
 
 
+def update(bench: Bench) -> Part:
+    """What the head's pieces, rows without a gradient and compiled layers save of an update."""
+    if not bench.model.exists():
+        return Part(False, "There is no model: see the part of two steps.")
+    done = bench.python("update", 300, script("measure_update.py"), *run_flags(bench))
+    return Part(True, done.output[done.output.index("| an update") :]) if done.status == 0 else failed(done, "updates")
+
+
 def objects(output: str, beginning: str) -> list[dict]:
     """The lines of a log that are such JSON objects: libraries write between them."""
     return [json.loads(line) for line in output.splitlines() if line.startswith(beginning)]
@@ -153,5 +161,6 @@ PARTS = {
     "Tests": tests,
     "Two steps of a real shape": two_steps,
     "Memory": memory,
+    "Update": update,
     "Benchmark": benchmark,
 }

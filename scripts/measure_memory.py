@@ -23,8 +23,8 @@ from grpo.algorithm.ingredients import load_aggregation
 from grpo.algorithm.objective import Objective
 from grpo.card import load_of, settled
 from grpo.config import Config
+from grpo.devices import torch_device
 from grpo.engines.choose import choose_engine, make_engine
-from grpo.flags import torch_device
 from grpo.memory.model_shape import shape_of
 from grpo.memory.stages import ASLEEP, CONTEXT, GAPS, GIB, Load, stages, total
 from grpo.memory.widths import weight_bytes

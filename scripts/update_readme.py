@@ -26,7 +26,7 @@ from grpo.compare import Options as CompareOptions
 from grpo.config import Config
 from grpo.evaluation.options import Options as EvaluateOptions
 from grpo.flags import flag
-from grpo.logs.metrics import METRICS
+from grpo.logs.metric_names import METRICS
 from grpo.logs.pictures import PICTURES
 from grpo.memory.fit import left
 from grpo.memory.hours import CARDS, Work, bytes_of, hours

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from grpo.config import EMBEDDED_MODEL
-from grpo.evaluation.options import Options, resolve
+from grpo.evaluation.options import Options
 from grpo.evaluation.pairing import Evaluated, evaluated
 from grpo.evaluation.plan import Evaluation, plan
+from grpo.evaluation.resolve import resolve
 from grpo.evaluation.results import ProblemResult, ResponseResult
 from grpo.records import Problem
 

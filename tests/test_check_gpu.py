@@ -151,7 +151,7 @@ def test_memory_beyond_the_plan_fails_and_an_estimate_does_not(bench, measured, 
 
 
 def test_parts_that_need_the_model_say_that_it_is_missing(bench):
-    assert "There is no model" in gpu_parts.memory(bench).text
+    assert "There is no model" in gpu_parts.memory(bench).text and "There is no model" in gpu_parts.update(bench).text
     bench.python = python(bench, "raise MemoryError")
     assert "the model could not be written" in gpu_parts.two_steps(bench).text
 
@@ -235,5 +235,6 @@ def test_the_whole_check_on_the_cpu(tmp_path):
     text = Path(tmp_path, "out", "report.md").read_text()
     assert done.returncode == 0 and text in done.stdout, done.stdout + done.stderr
     assert "# GPU check: all is well" in text and "0 failed" in text and "| update |" in text
+    assert "| the head in pieces, layers compiled |" in text
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"machine.log", "test_gpu.log", "two-steps.log"}
     assert not (tmp_path / "out" / "model").exists()

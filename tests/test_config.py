@@ -83,71 +83,71 @@ def test_reward_is_that_of_the_data_unless_it_is_given(tmp_path):
     assert parse(["--data", "./mine.py"]).reward == ("exact",)
 
 
-@pytest.mark.parametrize(
-    "flags,message",
-    [
-        (["--advantage", "median"], "--advantage median does not exist. --advantage takes: raw, max_only, centered"),
-        (
-            ["--aggregation", "sum"],
-            "--aggregation takes: sequence_mean, constant, token_mean, prompt_mean, or a function of your own",
-        ),
-        (["--kl-target", "0.1"], "needs a --kl-coef to start from (now 0.0)"),
-        (["--advantage", "./nowhere.py:rank"], "there is no file"),
-        (["--loss-term", "mine"], "--loss-term takes: a function of your own as ./FILE.py:FUNCTION"),
-        (
-            ["--dual-clip", "3", "--surrogate", "cispo"],
-            "--dual-clip 3.0 would do nothing: it needs",
-        ),
-        (["--ratio-cap", "9"], "--ratio-cap 9.0 would do nothing: it needs --surrogate cispo"),
-        (
-            ["--algo", "reinforce", "--clip-high", "0.3"],
-            "--clip-high 0.3 would do nothing",
-        ),
-        (["--kl-estimator", "k2"], "--kl-estimator k2 would do nothing: it needs a --kl-coef"),
-        (["--kl-in", "reward"], "--kl-in reward would do nothing: it needs a --kl-coef"),
-        (["--algo", "dapo", "--uniform-groups", "keep"], "--uniform-groups keep with --dynamic-sampling 3"),
-        (["--kl-in", "reward", "--kl-coef", "1", "--truncated", "mask"], "--kl-in reward with --truncated mask"),
-        (["--dual-clip", "1.2"], "--dual-clip 1.2 must be more than 1 + --clip-high = 1.2"),
-        (
-            ["--surrogate", "geometric", "--ratio", "product"],
-            "--ratio product would do nothing",
-        ),
-        (["--importance", "mask", "--importance-low", "9"], "--importance-low 9 is above --importance-cap 5"),
-        (["--importance-low", "0.5"], "--importance-low 0.5 would do nothing: it needs --importance mask"),
-        (["--old-kl-coef", "1"], "which is 0 with one update a step. Raise --updates-per-step"),
-        (["--old-kl-target", "0.1"], "needs an --old-kl-coef to start from (now 0.0)"),
-        (
-            ["--algo", "maxrl", "--penalties", "overlong"],
-            "--advantage mean_normalized divides by a group's mean reward",
-        ),
-        (["--gate-positive", "0"], "--gate-positive 0.0 must be more than 0"),
-        (["--kl-horizon", "0"], "--kl-horizon 0 must be more than 0"),
-        (["--ratio-cap", "0"], "--ratio-cap 0.0 must be more than 0"),
-        (["--responses-per-problem", "1"], "in a group of one every advantage is 0"),
-        (
-            ["--problems-per-step", "3", "--updates-per-step", "5"],
-            "3 problems x 8 responses = 24 responses, which do not",
-        ),
-        (["--problems-per-step", "0"], "--problems-per-step 0 must be more than 0"),
-        (["--steps", "-1"], "--steps -1 must be more than 0"),
-        (["--temperature", "0"], "--temperature 0.0 must be more than 0"),
-        (["--temperature", "2.5"], "--temperature 2.5 must not be more than 2"),
-        (["--temperature", "0.001"], "--temperature 0.001 must be 0.01 or more"),
-        (["--eval-temperature", "3"], "--eval-temperature 3.0 must not be more than 2"),
-        (["--head-dtype", "bfloat16", "--device", "cpu"], "--head-dtype bfloat16 saves time on a card"),
-        (["--eval-responses", "0"], "--eval-responses 0 must be more than 0"),
-        (["--eval-responses", "4", "--eval-temperature", "0"], "greedy responses to a problem are all the same"),
-        (["--clip-low", "1.5"], "--clip-low 1.5 must be less than 1"),
-        (["--seed", str(2**60)], "must be at least 0 and less than 2^32"),
-        (["--seed", "-1"], "--seed -1 must be at least 0"),
-        (["--kl-coef", "-0.1"], "--kl-coef -0.1 must not be negative"),
-        (["--memory-fraction", "1.5"], "--memory-fraction 1.5 is a share"),
-        (["--adam-beta2", "1"], "--adam-beta2 1.0 must be at least 0 and less than 1"),
-        (["--resume", "--name", "nowhere"], "there is no run folder"),
-        (["--learning-rate", "nan"], "--learning-rate nan must be more than 0"),
-        (["--data", "arithmetics"], "neither a built-in of data/"),
-    ],
-)
+BAD_VALUES = [
+    (["--advantage", "median"], "--advantage median does not exist. --advantage takes: raw, max_only, centered"),
+    (
+        ["--aggregation", "sum"],
+        "--aggregation takes: sequence_mean, constant, token_mean, prompt_mean, or a function of your own",
+    ),
+    (["--kl-target", "0.1"], "needs a --kl-coef to start from (now 0.0)"),
+    (["--advantage", "./nowhere.py:rank"], "there is no file"),
+    (["--loss-term", "mine"], "--loss-term takes: a function of your own as ./FILE.py:FUNCTION"),
+    (
+        ["--dual-clip", "3", "--surrogate", "cispo"],
+        "--dual-clip 3.0 would do nothing: it needs",
+    ),
+    (["--ratio-cap", "9"], "--ratio-cap 9.0 would do nothing: it needs --surrogate cispo"),
+    (
+        ["--algo", "reinforce", "--clip-high", "0.3"],
+        "--clip-high 0.3 would do nothing",
+    ),
+    (["--kl-estimator", "k2"], "--kl-estimator k2 would do nothing: it needs a --kl-coef"),
+    (["--kl-in", "reward"], "--kl-in reward would do nothing: it needs a --kl-coef"),
+    (["--algo", "dapo", "--uniform-groups", "keep"], "--uniform-groups keep with --dynamic-sampling 3"),
+    (["--kl-in", "reward", "--kl-coef", "1", "--truncated", "mask"], "--kl-in reward with --truncated mask"),
+    (["--dual-clip", "1.2"], "--dual-clip 1.2 must be more than 1 + --clip-high = 1.2"),
+    (
+        ["--surrogate", "geometric", "--ratio", "product"],
+        "--ratio product would do nothing",
+    ),
+    (["--importance", "mask", "--importance-low", "9"], "--importance-low 9 is above --importance-cap 5"),
+    (["--importance-low", "0.5"], "--importance-low 0.5 would do nothing: it needs --importance mask"),
+    (["--old-kl-coef", "1"], "which is 0 with one update a step. Raise --updates-per-step"),
+    (["--old-kl-target", "0.1"], "needs an --old-kl-coef to start from (now 0.0)"),
+    (
+        ["--algo", "maxrl", "--penalties", "overlong"],
+        "--advantage mean_normalized divides by a group's mean reward",
+    ),
+    (["--gate-positive", "0"], "--gate-positive 0.0 must be more than 0"),
+    (["--kl-horizon", "0"], "--kl-horizon 0 must be more than 0"),
+    (["--ratio-cap", "0"], "--ratio-cap 0.0 must be more than 0"),
+    (["--responses-per-problem", "1"], "in a group of one every advantage is 0"),
+    (
+        ["--problems-per-step", "3", "--updates-per-step", "5"],
+        "3 problems x 8 responses = 24 responses, which do not",
+    ),
+    (["--problems-per-step", "0"], "--problems-per-step 0 must be more than 0"),
+    (["--steps", "-1"], "--steps -1 must be more than 0"),
+    (["--temperature", "0"], "--temperature 0.0 must be more than 0"),
+    (["--temperature", "2.5"], "--temperature 2.5 must not be more than 2"),
+    (["--temperature", "0.001"], "--temperature 0.001 must be 0.01 or more"),
+    (["--eval-temperature", "3"], "--eval-temperature 3.0 must not be more than 2"),
+    (["--head-dtype", "bfloat16", "--device", "cpu"], "--head-dtype bfloat16 saves time on a card"),
+    (["--eval-responses", "0"], "--eval-responses 0 must be more than 0"),
+    (["--eval-responses", "4", "--eval-temperature", "0"], "greedy responses to a problem are all the same"),
+    (["--clip-low", "1.5"], "--clip-low 1.5 must be less than 1"),
+    (["--seed", str(2**60)], "must be at least 0 and less than 2^32"),
+    (["--seed", "-1"], "--seed -1 must be at least 0"),
+    (["--kl-coef", "-0.1"], "--kl-coef -0.1 must not be negative"),
+    (["--memory-fraction", "1.5"], "--memory-fraction 1.5 is a share"),
+    (["--adam-beta2", "1"], "--adam-beta2 1.0 must be at least 0 and less than 1"),
+    (["--resume", "--name", "nowhere"], "there is no run folder"),
+    (["--learning-rate", "nan"], "--learning-rate nan must be more than 0"),
+    (["--data", "arithmetics"], "neither a built-in of data/"),
+]
+
+
+@pytest.mark.parametrize("flags,message", BAD_VALUES)
 def test_bad_values_are_one_paragraph(flags, message):
     with pytest.raises(UserError) as error:
         parse(flags)

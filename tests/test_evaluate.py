@@ -14,7 +14,8 @@ from synthetic_evaluations import TINY, named
 
 from grpo.errors import UserError
 from grpo.evaluate import locked, main
-from grpo.evaluation.options import Options, resolve
+from grpo.evaluation.options import Options
+from grpo.evaluation.resolve import resolve
 from grpo.evaluation.results import read_results, write_results
 
 
@@ -23,33 +24,33 @@ def inside_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "flags,message",
-    [
-        (["--model", "./nowhere"], "There is no model folder nowhere"),
-        (["--data", "mathx"], "'mathx' is neither a built-in of data/"),
-        (["--template", "qwen"], "There is no template 'qwen'"),
-        (["--reward", "nothing"], "'nothing' is neither a built-in of rewards/"),
-        (["--reward", "countdown"], "requires 'nums', 'target'"),
-        (["--data-dir", "nowhere"], "--data-dir nowhere is no folder"),
-        (["--responses", "0", "--no-greedy"], "leave nothing to generate"),
-        (["--responses", "-1"], "--responses -1 must not be negative"),
-        (["--temperature", "0"], "--temperature 0.0 must be more than 0"),
-        (["--temperature", "2.5"], "--temperature 2.5 must not be more than 2"),
-        (["--head-dtype", "bfloat16", "--engine", "hf", "--device", "cpu"], "--head-dtype bfloat16 saves time"),
-        (["--chunk-problems", "0"], "--chunk-problems 0 must be more than 0"),
-        (["--memory-fraction", "2"], "--memory-fraction 2.0 is a share"),
-        (["--k", "9"], "--k 9: with 8 responses a problem, k is from 1 to 8"),
-        (["--max-response-tokens", "5000"], "more than the 512 positions"),
-        (["--out", TINY + "/config.json"], "config.json is a file. Give a folder"),
-        (["--results"], "--results is given without a value"),
-        (["--model"], "--model is given without a value"),
-        (["--template"], "--template is given without a value"),
-        (["--data", "--model", TINY], "--data is given without a value"),
-        (["--results", "a.jsonl"], "a.jsonl cannot be read: No such file"),
-        (["--results", "a.jsonl", "--template", "chat"], "--template has no meaning beside --results"),
-    ],
-)
+REFUSED = [
+    (["--model", "./nowhere"], "There is no model folder nowhere"),
+    (["--data", "mathx"], "'mathx' is neither a built-in of data/"),
+    (["--template", "qwen"], "There is no template 'qwen'"),
+    (["--reward", "nothing"], "'nothing' is neither a built-in of rewards/"),
+    (["--reward", "countdown"], "requires 'nums', 'target'"),
+    (["--data-dir", "nowhere"], "--data-dir nowhere is no folder"),
+    (["--responses", "0", "--no-greedy"], "leave nothing to generate"),
+    (["--responses", "-1"], "--responses -1 must not be negative"),
+    (["--temperature", "0"], "--temperature 0.0 must be more than 0"),
+    (["--temperature", "2.5"], "--temperature 2.5 must not be more than 2"),
+    (["--head-dtype", "bfloat16", "--engine", "hf", "--device", "cpu"], "--head-dtype bfloat16 saves time"),
+    (["--chunk-problems", "0"], "--chunk-problems 0 must be more than 0"),
+    (["--memory-fraction", "2"], "--memory-fraction 2.0 is a share"),
+    (["--k", "9"], "--k 9: with 8 responses a problem, k is from 1 to 8"),
+    (["--max-response-tokens", "5000"], "more than the 512 positions"),
+    (["--out", TINY + "/config.json"], "config.json is a file. Give a folder"),
+    (["--results"], "--results is given without a value"),
+    (["--model"], "--model is given without a value"),
+    (["--template"], "--template is given without a value"),
+    (["--data", "--model", TINY], "--data is given without a value"),
+    (["--results", "a.jsonl"], "a.jsonl cannot be read: No such file"),
+    (["--results", "a.jsonl", "--template", "chat"], "--template has no meaning beside --results"),
+]
+
+
+@pytest.mark.parametrize("flags,message", REFUSED)
 def test_what_is_refused_before_a_model_is_loaded(capsys, monkeypatch, flags, message):
     monkeypatch.setattr("grpo.evaluate.in_own_process", lambda *_: pytest.fail("too late"))
     assert main(flags) == 2

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from grpo.algorithm.table import ALGORITHMS
-from grpo.logs.metrics import METRICS
+from grpo.logs.metric_names import METRICS
 
 VLLM = pytest.mark.vllm
 EVERY_ROW = [(algo, "hf") for algo in ALGORITHMS]

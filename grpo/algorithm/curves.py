@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from grpo.algorithm.advantages import AdvantageInputs
-from grpo.algorithm.importance import TOKEN_CAP, limits
+from grpo.algorithm.choices import limits
+from grpo.algorithm.importance import TOKEN_CAP
 from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.kl import KL_ESTIMATORS
 from grpo.algorithm.ratios import RATIOS, token_ratio

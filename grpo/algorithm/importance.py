@@ -23,14 +23,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from grpo.algorithm.choices import LIMITS, limits
 from grpo.algorithm.table import Algorithm
 from grpo.algorithm.token_inputs import MAX_LOG_RATIO, TokenInputs, response_mean
-
-IMPORTANCE = ("truncate", "mask", "sequence_mask", "none")
-"""What `--importance` accepts."""
-
-LIMITS = {"truncate": (0.0, 2.0), "mask": (0.5, 5.0), "sequence_mask": (0.99, 1.01)}
-"""Name -> (low, high) where the row has None: verl's and slime's; OpenRLHF's; verl's recipes'."""
 
 TOKEN_CAP = LIMITS["truncate"][1]
 """Of the token weights that a sequence mask keeps."""
@@ -61,12 +56,3 @@ def importance_weight(inputs: TokenInputs, row: Algorithm) -> Importance:
     mean = torch.exp(response_mean(gap, inputs.mask))
     cut = ((mean < low) | (mean > high)).expand_as(weight)
     return Importance(weight.clamp(max=TOKEN_CAP).masked_fill(cut, 0.0), cut | (weight > TOKEN_CAP))
-
-
-def limits(row: Algorithm) -> tuple[float, float]:
-    """(low, high) of the row's importance weight, its own or those of `LIMITS`."""
-    low, high = LIMITS.get(row.importance, (0.0, 0.0))
-    return (
-        low if row.importance_low is None else row.importance_low,
-        high if row.importance_cap is None else row.importance_cap,
-    )

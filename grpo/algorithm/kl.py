@@ -73,9 +73,6 @@ def k3_ratio(logprobs: Tensor, ref_logprobs: Tensor, ratio: Tensor) -> Tensor:
 KL_ESTIMATORS: dict[str, KLEstimator] = {"k1": k1, "k2": k2, "k3": k3, "k3_ratio": k3_ratio}
 """What `--kl-estimator` accepts."""
 
-KL_PLACES = ("loss", "reward")
-"""What `--kl-in` accepts."""
-
 
 def response_kl(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> Tensor:
     """[B]: D, k1 summed over a response, which an algorithm with KL in the reward subtracts from it."""

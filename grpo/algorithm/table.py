@@ -55,11 +55,11 @@ class Algorithm:
     dynamic_sampling: int = 0
     """Times that a step may draw anew for such groups, which are then dropped where they are left; 0: it does not."""
     importance: str = "truncate"
-    """What is done about the sampler's log-probabilities not being the trainer's: a name in importance.IMPORTANCE."""
+    """What is done about the sampler's log-probabilities not being the trainer's: a name in choices.IMPORTANCE."""
     importance_low: float | None = None
-    """Lower limit of the importance weight, for those that mask; None: importance.LIMITS has it."""
+    """Lower limit of the importance weight, for those that mask; None: choices.LIMITS has it."""
     importance_cap: float | None = None
-    """Upper limit of it; None: importance.LIMITS has it; 0: no correction."""
+    """Upper limit of it; None: choices.LIMITS has it; 0: no correction."""
     paper: str = ""
     """Where the row comes from."""
     departures: tuple[str, ...] = ()
@@ -250,11 +250,6 @@ ALGORITHMS: dict[str, Algorithm] = {
         ),
     ),
 }
-
-TRUNCATED = ("zero", "mask", "keep")
-"""What `--truncated` accepts."""
-UNIFORM_GROUPS = ("keep", "drop")
-"""What `--uniform-groups` accepts."""
 
 FORMER_NAMES = {
     "centred": "centered",

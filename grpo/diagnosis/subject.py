@@ -19,10 +19,10 @@ from grpo.diagnosis.memory import Place, memory_findings
 from grpo.diagnosis.prompts import encode_all, length_findings, prompt_findings, read_tokenizer
 from grpo.diagnosis.splits import split_findings
 from grpo.engines.choose import choose_engine, end_of_sequence_ids
-from grpo.inputs import load_data
 from grpo.model.pretrained import check_model, model_configs, position_limit
 from grpo.problems.rows import Row
 from grpo.records import Problem
+from grpo.rows_of_run import load_data
 from grpo.verifiers.verify import check_specs
 
 

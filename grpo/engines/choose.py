@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from grpo.engines.protocol import Engine
+from grpo.engines.protocol import ENGINES, Engine
 from grpo.errors import UserError
 from grpo.model.pretrained import model_configs
 
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from grpo.model.policy import Policy
-
-
-ENGINES = ("auto", "vllm", "hf")
-"""What `--engine` accepts; `auto` is vllm where it is installed and can run, else hf, and says which."""
 
 
 def choose_engine(name: str) -> tuple[str, str]:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from grpo.model.policy import Policy
 
+ENGINES = ("auto", "vllm", "hf")
+"""What `--engine` accepts; `auto` is vllm where it is installed and can run, else hf, and says which."""
+
 OnResponse = Callable[[Problem, Rollout], None]
 """Called with each response as it is finished, while others are still being generated."""
 

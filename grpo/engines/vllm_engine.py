@@ -20,6 +20,7 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from grpo.collector import importing
 from grpo.engines.free_memory import check_free_memory
 from grpo.engines.protocol import OnResponse
 from grpo.engines.seeds import response_seed
@@ -46,7 +47,7 @@ def held_back_stderr() -> Iterator[None]:
             os.close(console)
 
 
-with held_back_stderr():
+with held_back_stderr(), importing():
     from vllm import LLM, SamplingParams
     from vllm.distributed import cleanup_dist_env_and_memory
     from vllm.platforms import current_platform

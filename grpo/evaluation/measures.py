@@ -17,7 +17,7 @@ from grpo.errors import UserError
 from grpo.evaluation.attempts import maj_at_k, pass_at_k
 from grpo.evaluation.results import ProblemResult
 from grpo.intervals import Estimate, bootstrap_interval
-from grpo.logs.metrics import Metrics
+from grpo.logs.metric_names import Metrics
 
 
 @dataclass(frozen=True)

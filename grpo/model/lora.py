@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from grpo.errors import UserError
+from grpo.model.settings import LoraSettings
 from grpo.model.shard import whole
 
 if TYPE_CHECKING:
@@ -35,16 +35,6 @@ PREFIX = "base_model.model."
 """What peft puts before a parameter's name in that file."""
 BASE = ".base_layer."
 """Between the name of an adapted layer and those of its own parameters."""
-
-
-@dataclass(frozen=True)
-class LoraSettings:
-    """An adapter."""
-
-    rank: int
-    alpha: float
-    targets: tuple[str, ...] | None = None
-    """Names of linear layers, or ends of their paths; None: every linear layer but the head."""
 
 
 def target_layers(model: PreTrainedModel, targets: Sequence[str] | None) -> list[str]:

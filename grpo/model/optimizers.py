@@ -6,49 +6,13 @@ weights, as torchao's does too.
 
 from __future__ import annotations
 
-import importlib.util
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from grpo.errors import UserError
 from grpo.memory.widths import STATE
 from grpo.model.adamw import AdamWByTensor
-
-OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_offload")
-
-
-@dataclass(frozen=True)
-class OptimizerSettings:
-    """AdamW, its schedule and the clipping."""
-
-    name: str = "adamw"
-    """One of OPTIMIZERS."""
-    learning_rate: float = 1e-6
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    """The gradient is scaled down to this norm."""
-    warmup_updates: int = 0
-    """Updates over which the learning rate rises linearly; constant after that."""
-    seed: int = 0
-    """Of the rounding of bfloat16 weights."""
-
-
-def check_optimizer(name: str, device: str) -> None:
-    """What an optimizer needs, before a model is loaded. Raises: UserError where it is not there."""
-    if name == "adamw_8bit" and importlib.util.find_spec("torchao") is None:
-        raise UserError(
-            "--optimizer adamw_8bit is torchao's, which is not installed in this environment. Run `python -m pip "
-            "install torchao==0.18.0`, or use --optimizer adamw."
-        )
-    if name == "adamw_offload" and device == "cpu":
-        raise UserError(
-            "--optimizer adamw_offload keeps the optimizer's state on the host to spare a card, and this run computes "
-            "on the CPU, where all is on the host anyway. Use --optimizer adamw, or --device cuda where there is one."
-        )
+from grpo.model.settings import OptimizerSettings
 
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:

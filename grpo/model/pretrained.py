@@ -22,21 +22,15 @@ from transformers import (
 )
 
 from grpo.errors import UserError
+from grpo.model.model_folder import check_tokenizer_files, check_weight_files, check_whole
 
 PRECISIONS = {"mixed": torch.float32, "bfloat16": torch.bfloat16}
 """`--precision` -> that of the parameters. On CUDA the forward pass is in bfloat16 under both (learner.py)."""
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-
 
 def load_tokenizer(source: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or hub name. Raises: UserError where it is missing or has no pad token."""
-    folder = _folder(source)
-    if folder is not None and not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise UserError(
-            f"The model folder {folder} has no tokenizer: none of {', '.join(TOKENIZER_FILES)} is there. "
-            "Save the tokenizer beside the model: tokenizer.save_pretrained(folder)."
-        )
+    check_tokenizer_files(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError) as error:  # not found, offline, or files that are no tokenizer
@@ -63,12 +57,7 @@ def check_model(
     Raises: UserError where there is none, no safetensors beside it, a pad token outside its vocabulary, or fewer
     positions than prompt and response need.
     """
-    folder = _folder(source)
-    if folder is not None and not list(folder.glob("*.safetensors")):
-        raise UserError(
-            f"The model folder {folder} holds no .safetensors file. Pickled weights (.bin, .pt) are not read, because "
-            "they can run code: convert with model.save_pretrained(folder)."
-        )
+    check_weight_files(source)
     config = load_config(source, trust_remote_code=trust_remote_code)
     positions = position_limit(config)
     if max_prompt_tokens + max_response_tokens > positions:
@@ -86,7 +75,7 @@ def check_model(
 
 def load_config(source: str, *, trust_remote_code: bool) -> PretrainedConfig:
     """The model's config. Raises: UserError where there is none, or only an adapter."""
-    _check_whole(Path(source).expanduser())
+    check_whole(Path(source).expanduser())
     try:
         return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
@@ -119,29 +108,6 @@ def load_model(source: str, *, device: str, trust_remote_code: bool, precision: 
     except ValueError:  # sampling settings without `do_sample`, which some publish: loaded with a warning, never saved
         model.generation_config.do_sample = True
     return model.to(device)
-
-
-def _folder(source: str) -> Path | None:
-    """The local folder that `source` means, None for a hub name. Raises: UserError where a path leads nowhere."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        _check_whole(path)
-        if not (path / "config.json").is_file():
-            raise UserError(f"{path} is not a model folder: it has no config.json.")
-        return path
-    if source.startswith((".", "/", "~")) or source.count("/") > 1:
-        raise UserError(f"There is no model folder {path}. Give an existing folder, or a hub name such as org/name.")
-    return None
-
-
-def _check_whole(path: Path) -> None:
-    """Raises: UserError for the folder of an adapter."""
-    if (path / "adapter_config.json").is_file():
-        raise UserError(
-            f"{path} is a LoRA adapter and not a whole model. Give the merged model: a run with --lora-rank saves it "
-            "at its end, as runs/NAME/model. peft merges any adapter: AutoPeftModelForCausalLM.from_pretrained(folder)"
-            ".merge_and_unload().save_pretrained(other); copy the tokenizer's files there, too."
-        )
 
 
 def _not_loaded(what: str, source: str, error: Exception) -> UserError:

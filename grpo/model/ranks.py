@@ -27,11 +27,10 @@ from torch import Tensor
 
 from grpo.errors import UserError
 from grpo.interrupts import Interrupted, held_back, let_through
+from grpo.model.settings import RANK_MINUTES
 
 T = TypeVar("T")
 
-MINUTES = 120.0
-"""That ranks wait for one another while each works alone, as in generation."""
 LOCKSTEP_MINUTES = 10.0
 """At most, where they compute together: there a rank that is late is a rank that is lost."""
 
@@ -54,7 +53,7 @@ class Ranks:
     """Seconds spent waiting for other ranks since this was last asked for."""
 
     @classmethod
-    def join(cls, *, minutes: float = MINUTES, on_card: bool = False, nodes: int | None = None) -> Ranks:
+    def join(cls, *, minutes: float = RANK_MINUTES, on_card: bool = False, nodes: int | None = None) -> Ranks:
         """This process's place, from the variables that torchrun sets; in each rank at the same point of the program.
 
         minutes: that ranks wait for one another; on_card: whether each computes on a card of its own; nodes: unset, as

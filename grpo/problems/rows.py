@@ -118,6 +118,18 @@ def data_rewards(spec: str) -> tuple[str, ...]:
     return tuple(named)
 
 
+def at_hand(spec: str) -> bool:
+    """Whether the rows of `--data SPEC` are there at once: a file of rows, or a set that is made up by a file of data/.
+    One of the hub is loaded by a library, and a function of one's own may do anything."""
+    return not has_split(spec) or (spec in plugins.available("data") and not reads_data_dir(spec))
+
+
+def check_exists(spec: str) -> None:
+    """Whether `--data SPEC` names a function or a name on the hub; no row is read. Raises: UserError."""
+    if has_split(spec) and not _is_hub_name(spec):
+        plugins.load(spec, "data")
+
+
 def load_hub(spec: str, split: str) -> list[Row]:
     """`org/name` or `org/name:config` through the `datasets` library; raises what `datasets.load_dataset` raises."""
     import datasets

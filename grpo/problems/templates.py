@@ -65,6 +65,12 @@ def encode(
     return Encoded(problems, dropped)
 
 
+def check_template(template: str) -> None:
+    """Raises: UserError for a name that no template has."""
+    if template not in TEMPLATE_NAMES:
+        raise UserError(f"There is no template '{template}'. There are: {', '.join(TEMPLATE_NAMES)}.")
+
+
 def template_of(tokenizer: PreTrainedTokenizerBase, template: str) -> str:
     """What `auto` means for a tokenizer; any other name as it is."""
     if template != "auto":
@@ -87,8 +93,7 @@ def prompt_encoder(tokenizer: PreTrainedTokenizerBase, template: str) -> Callabl
             return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
 
         return encode_chat
-    if template not in TEMPLATES:
-        raise UserError(f"There is no template '{template}'. There are: {', '.join(TEMPLATE_NAMES)}.")
+    check_template(template)
 
     def encode_named(problem):
         text = problem if isinstance(problem, str) else "\n\n".join(message["content"] for message in problem)

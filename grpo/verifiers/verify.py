@@ -21,10 +21,8 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import partial
 
-import torch
-
 from grpo.errors import UserError
-from grpo.logs.metrics import METRICS
+from grpo.logs.metric_names import METRICS
 from grpo.records import Group, Problem, Rewards, Rollout
 from grpo.verifiers.failures import Failures
 from grpo.verifiers.pool import Call, Outcome, Pool
@@ -37,12 +35,13 @@ def check_specs(specs: Sequence[str], columns: Collection[str]) -> None:
     Raises: UserError where a verifier cannot be loaded, has no finite weight, shares its name with another or with a
     metric, or requires a parameter that is neither given by the response nor a column.
     """
-    for verifier in _load_all(specs):
+    for verifier in load_all(specs):
         if missing := verifier.missing(columns):
             raise UserError(missing_column(verifier, missing, columns))
 
 
-def _load_all(specs: Sequence[str]) -> list[Verifier]:
+def load_all(specs: Sequence[str]) -> list[Verifier]:
+    """The verifiers of a run, whose names differ. Raises: UserError."""
     if not specs:
         raise UserError("no verifier is given. Name at least one, as in --reward math_answer.")
     verifiers = [load_verifier(spec) for spec in specs]
@@ -90,7 +89,7 @@ class Verifiers:
                 f"{max_failure_share}: verifiers need at least one worker, a positive time limit, a memory limit of at "
                 "least 0 (0 is none) and a share between 0 and 1."
             )
-        self._verifiers = _load_all(specs)
+        self._verifiers = load_all(specs)
         self._failures = Failures(max_failure_share, time_limit=time_limit, memory_limit=memory_limit)
         self._singles = [verifier for verifier in self._verifiers if verifier.kind == "single"]
         self._changed = threading.Condition()
@@ -119,6 +118,8 @@ class Verifiers:
         sizes = {len(group.rollouts) for group in groups}
         if len(sizes) > 1:
             raise ValueError(f"groups must have the same number of responses, but have {sorted(sizes)}")
+        import torch  # here, so that verifiers are checked and tried without it
+
         shape = (len(groups), sizes.pop() if sizes else 0)
         by_verifier = {
             name: torch.tensor([math.nan if o.reward is None else o.reward for o in row]).reshape(shape)

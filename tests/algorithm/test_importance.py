@@ -6,7 +6,8 @@ import pytest
 import torch
 from token_losses import loss_of
 
-from grpo.algorithm.importance import IMPORTANCE, LIMITS, importance_weight
+from grpo.algorithm.choices import IMPORTANCE, LIMITS
+from grpo.algorithm.importance import importance_weight
 from grpo.algorithm.table import Algorithm
 from grpo.algorithm.token_inputs import TokenInputs
 

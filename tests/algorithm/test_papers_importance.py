@@ -10,7 +10,8 @@ from conftest import make_batch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpo.algorithm.importance import IMPORTANCE, importance_weight
+from grpo.algorithm.choices import IMPORTANCE
+from grpo.algorithm.importance import importance_weight
 from grpo.algorithm.losses import policy_token_loss
 from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS

@@ -14,9 +14,9 @@ from conftest import ROOT
 from grpo import plugins
 from grpo.errors import UserError
 from grpo.files import read_jsonl
-from grpo.inputs import load_data
 from grpo.problems.rows import check_data_dir, data_rewards, load_rows
 from grpo.resolve import parse
+from grpo.rows_of_run import load_data
 from grpo.verifiers.check import main as check_verifiers
 
 LABELLED = ("id", "problem", "answer", "level", "subject")

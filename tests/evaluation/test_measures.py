@@ -10,7 +10,7 @@ from grpo.evaluation.measures import accuracy_by, measure, training_metrics
 from grpo.evaluation.pairing import paired
 from grpo.evaluation.results import read_results
 from grpo.intervals import Estimate
-from grpo.logs.metrics import METRICS
+from grpo.logs.metric_names import METRICS
 
 
 def test_measures_by_hand():

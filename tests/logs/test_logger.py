@@ -8,7 +8,7 @@ import torch
 from grpo.algorithm.credit import Credit
 from grpo.errors import UserError
 from grpo.files import append_jsonl
-from grpo.logs.logger import Logger, commit, drop_rows_from, step_line, summary, versions, whole_samples
+from grpo.logs.logger import Logger, drop_rows_from, step_line, summary, whole_samples
 from grpo.records import Group, Problem, Rewards, Rollout
 
 METRICS = {"step": 1, "reward/mean": 0.5, "length/mean": 12.0, "length/incorrect": None, "policy/engine_gap": 1e-7}
@@ -124,9 +124,3 @@ def test_summary_compares_first_and_last_evaluation(tmp_path):
     assert "accuracy 50.0% at step 0 -> 90.0% at step 2" in text
     assert "length 10.0 tokens at step 0 -> 30.0 tokens at step 2" in text
     assert str(tmp_path / "model") in text and "wandb" not in text
-
-
-def test_versions_and_commit():
-    assert {"python", "torch", "transformers", "math-verify"} <= set(versions())
-    found = commit()
-    assert found is None or len(found.removesuffix("+changes")) == 40

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from grpo.logs.metrics import METRICS, Stopwatch, rollout_metrics, step_metrics, update_metrics
+from grpo.logs.metric_names import METRICS
+from grpo.logs.metrics import Stopwatch, rollout_metrics, step_metrics, update_metrics
 from grpo.outcomes import correct, truncated
 from grpo.records import Group, Problem, Rewards, Rollout
 

@@ -16,7 +16,7 @@ from wandb_file import content, offline_runs
 
 from grpo.errors import UserError
 from grpo.logs.logger import Logger
-from grpo.logs.metrics import METRICS
+from grpo.logs.metric_names import METRICS
 from grpo.logs.pictures import PICTURES
 from grpo.logs.wandb_run import ENVIRONMENT_MODES, resolve_wandb_mode
 

@@ -16,8 +16,9 @@ from grpo.errors import RunError, UserError
 from grpo.model import checkpoint
 from grpo.model.adamw import AdamWByTensor
 from grpo.model.checkpoint import Trained, restore, save_checkpoint
-from grpo.model.optimizers import OPTIMIZERS, OptimizerSettings, check_optimizer, make_optimizer, state_bytes
+from grpo.model.optimizers import make_optimizer, state_bytes
 from grpo.model.pretrained import PRECISIONS
+from grpo.model.settings import OPTIMIZERS, OptimizerSettings, check_optimizer
 from grpo.problems.lengths import EarlierLengths
 
 TORCHAO = pytest.mark.skipif(

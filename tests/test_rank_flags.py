@@ -7,11 +7,13 @@ from transformers import Qwen2Config
 
 from grpo.config import Config
 from grpo.errors import UserError
-from grpo.resolve import check_ranks, resolve
+from grpo.rank_flags import check_ranks
+from grpo.resolve import resolve
 
 REFUSED = {
     "--problems-per-step 2": dict(problems_per_step=2, responses_per_problem=8),
     "--tensor-parallel 2": dict(tensor_parallel=2),
+    "--compile": dict(compile=True),
     "--engine hf": dict(engine="hf"),
     "--optimizer adamw_8bit": dict(optimizer="adamw_8bit"),
     "--precision bfloat16": dict(precision="bfloat16"),

@@ -1,0 +1,21 @@
+"""The data sets of an evaluation: their rows, and the verifiers that judge them."""
+
+from __future__ import annotations
+
+from grpo.evaluation.options import Options
+from grpo.problems.rows import Row, check_data_dir, data_rewards, load_rows
+from grpo.verifiers.verify import check_specs
+
+
+def load_sets(options: Options) -> dict[str, tuple[list[Row], tuple[str, ...]]]:
+    """Data set -> its rows and its verifiers, which have what they need. Raises: UserError."""
+    check_data_dir(options.data_dir, options.data)
+    columns = dict(problem_column=options.problem_column, answer_column=options.answer_column)
+    sets = {}
+    for data in dict.fromkeys(options.data):
+        rows = load_rows(data, "test", data_dir=options.data_dir, **columns)[: options.problems]
+        reward = options.reward or data_rewards(data)
+        rows = [{"max_response_tokens": options.max_response_tokens} | row for row in rows]  # as in training
+        check_specs(reward, set(rows[0]))
+        sets[data] = rows, reward
+    return sets
