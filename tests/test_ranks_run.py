@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from small_runs import SMALL, rows
 from torchrun import command, environment, torchrun
 
-from grpo.logs.metrics import METRICS
+from grpo.logs.metric_names import METRICS
 from grpo.logs.rollouts import load_rollouts
 from grpo.model.checkpoint import checkpoints, damage
 
