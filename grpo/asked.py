@@ -42,8 +42,10 @@ RULES = {
         "micro_batch_tokens",
         "concurrency",
         "plan_for",
+        "plan_ranks",
         "eval_responses",
         "verifier_workers",
+        "tensor_parallel",
         "temperature",
         "learning_rate",
         "lora_rank",
@@ -54,6 +56,7 @@ RULES = {
         "kv_cache_gib",
         "keep",
         "verifier_time_limit",
+        "rank_minutes",
     ),
     "must not be negative": (
         "verifier_memory_limit",

@@ -11,6 +11,8 @@ OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_offload")
 """What `--optimizer` accepts (optimizers.py)."""
 PRECISION_NAMES = ("mixed", "bfloat16")
 """What `--precision` accepts (pretrained.PRECISIONS)."""
+RANK_MINUTES = 120.0
+"""That several processes wait for one another while each works alone, as in generation (ranks.py)."""
 HEAD_DTYPE_NAMES = ("float32", "bfloat16")
 """What `--head-dtype` accepts (head.HEAD_DTYPES)."""
 
