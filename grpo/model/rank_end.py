@@ -97,7 +97,7 @@ def leave(main: Callable[[], int]) -> None:
     another, and one that has failed waits for ever."""
     if world()[1] == 1:
         status = main()
-        gc.freeze()  # nothing is looked through at the exit, which gives all memory back
+        gc.unfreeze()  # else what the libraries do not see freed at the exit is a leak to them, and they say so
         sys.exit(status)
     ending: BaseException | None = None
     try:
