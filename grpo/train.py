@@ -33,6 +33,7 @@ from grpo.interrupts import Interrupted, interruptible, let_through
 from grpo.logs.logger import summary, whole_samples
 from grpo.logs.metrics import Metrics, Stopwatch, step_metrics
 from grpo.logs.rollouts import SETTINGS, Recording, save_rollouts
+from grpo.logs.zero_rewards import zero_rewards
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.checkpoint import save_model, save_trained
 from grpo.model.learner import not_finite
@@ -124,6 +125,8 @@ def train(config: Config, parts: Parts) -> None:
                 with let_through():
                     metrics |= held_out_metrics(config, parts, step)
             save_skipped(config, parts, step, groups, rewards, batch, updates)
+            if step == 1 and (found := zero_rewards(groups, rewards, credited.rewards)):
+                parts.logger.say(found)
             heed(parts, metrics)
             parts.keeper.save_if_due(step, metrics.get("eval/accuracy"))
 
