@@ -54,6 +54,7 @@ RULES = {
         "kv_cache_gib",
         "keep",
         "verifier_time_limit",
+        "correct_at",
     ),
     "must not be negative": (
         "verifier_memory_limit",

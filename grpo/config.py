@@ -49,9 +49,13 @@ class TaskFlags:
     model: str | None = None
     """Hugging Face causal LM, a folder or a hub name; unset: the embedded tiny model."""
     data: str | None = None
-    """Data set: a name in data/, a .jsonl file, a .py file, or a hub name; unset: arithmetic (embedded) or math12k."""
-    eval_data: str | None = None
-    """Held-out data; unset: the test split of --data, or a tenth of a .jsonl file, taken out of training."""
+    """A name in data/, a .jsonl, .csv, .parquet or .py file, or a hub name; unset: arithmetic (embedded) or math12k."""
+    eval_data: tuple[str, ...] | None = None
+    """Held-out data, one set or several; unset: the test split of --data, or where it has none every tenth row."""
+    eval_problem_column: str | None = None
+    """Column of --eval-data that holds the problem, where it is no set of data/; unset: that of --data."""
+    eval_answer_column: str | None = None
+    """Column of --eval-data that holds the gold answer, where it is no set of data/; unset: that of --data."""
     template: TemplateName = "auto"
     """Prompt template: auto, chat (the tokenizer's own), qwen_math, r1, plain."""
     reward: tuple[str, ...] | None = None
@@ -200,7 +204,7 @@ class EvaluationFlags:
     eval_every: int | None = None
     """Steps between evaluations, besides the first and the last; 0: only these; unset: 20 (embedded) or 50."""
     eval_problems: int | None = None
-    """Held-out problems used; 0: no evaluation; unset: 256 (embedded) or 500."""
+    """Held-out problems used of each set; 0: no evaluation; unset: 256 (embedded) or 500."""
     eval_responses: int = 1
     """Responses to each held-out problem; more than 1 give pass@k and maj@k, and a narrower interval."""
     eval_temperature: float = 1.0

@@ -49,7 +49,7 @@ class Parts:
     """What the loop uses."""
 
     problems: list[Problem]
-    held_out: list[Problem]
+    held_out: dict[str, list[Problem]]
     tokenizer: PreTrainedTokenizerBase
     verifiers: Verifiers
     policy: Policy
@@ -144,7 +144,7 @@ def _make_parts(config: Config, plan: Plan | None, checkpoint: Path | None, said
             stack.callback(engine.close)
             yield Parts(
                 problems=inputs.problems,
-                held_out=inputs.held_out,
+                held_out=inputs.held_out_sets,
                 tokenizer=inputs.tokenizer,
                 verifiers=verifiers,
                 policy=policy,
@@ -184,6 +184,7 @@ def make_verifiers(specs: tuple[str, ...], flags: VerifierFlags) -> Verifiers:
         time_limit=flags.verifier_time_limit,
         memory_limit=flags.verifier_memory_limit,
         max_failure_share=flags.verifier_max_failures,
+        correct_at=flags.correct_at,
     )
 
 
@@ -291,7 +292,7 @@ def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str) ->
         f"{config.algo} trains {name}, {parameters / 1e6:.1f}M parameters{trained}, on {policy.device}; "
         f"sampler: {engine}",
         f"data: {config.data}, {len(inputs.problems)} problems ({inputs.dropped} dropped, longer than "
-        f"{config.max_prompt_tokens} tokens), {len(inputs.held_out)} held out; reward: {' + '.join(config.verifiers)}",
+        f"{config.max_prompt_tokens} tokens), {inputs.held_out_words}; reward: {' + '.join(config.verifiers)}",
         f"a step: {config.problems_per_step} problems x {config.responses_per_problem} responses = {sequences} "
         f"responses of at most {config.max_response_tokens} tokens, {updates} update(s) of "
         f"{sequences // config.updates_per_step} responses; {config.steps} steps",

@@ -209,17 +209,20 @@ def held_out_metrics(config: Config, parts: Parts, step: int) -> Metrics:
     due = step in (0, config.steps) or (config.eval_every and step % config.eval_every == 0)
     if not (due and parts.held_out):
         return {}
-    results = evaluate(
-        parts.engine,
-        parts.verifiers,
-        parts.held_out,
-        config.eval_responses,
-        temperature=config.eval_temperature,
-        max_tokens=config.max_response_tokens,
-        seed=config.seed,
-    )
-    write_results(config.run_folder / "evaluations" / f"step-{step:06d}.jsonl", results)
-    return training_metrics(results)
+    found = {}
+    for name, problems in parts.held_out.items():
+        found[name] = evaluate(
+            parts.engine,
+            parts.verifiers,
+            problems,
+            config.eval_responses,
+            temperature=config.eval_temperature,
+            max_tokens=config.max_response_tokens,
+            seed=config.seed,
+        )
+        of_set = f"-{name}" if len(parts.held_out) > 1 else ""
+        write_results(config.run_folder / "evaluations" / f"step-{step:06d}{of_set}.jsonl", found[name])
+    return training_metrics(found, parts.verifiers.weights)
 
 
 def missing_evaluation(config: Config, parts: Parts) -> Metrics:

@@ -90,7 +90,8 @@ def _data(config: Config) -> Generator[Finding, None, tuple[list[Row], list[Row]
     loaded = yield from attempt("data", load_data, config)
     if loaded is None:
         return [], []
-    rows, held_out = loaded
+    rows, sets = loaded
+    held_out = [row for some in sets.values() for row in some]
     numbers = dict(problems_per_step=config.problems_per_step, steps=config.steps)
     yield from split_findings(rows, held_out, data=config.data, **numbers)
     return rows, held_out

@@ -77,6 +77,7 @@ RULES = {
         "problems",
         "max_prompt_tokens",
         "max_response_tokens",
+        "correct_at",
     ),
     "must not be negative": ("responses", "verifier_memory_limit"),
     "must not be more than 2": ("temperature",),  # which vLLM refuses

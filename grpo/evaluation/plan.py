@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo import plugins
 from grpo.errors import UserError
 from grpo.evaluation.options import Options
 from grpo.evaluation.results import ProblemResult, problem_key, read_results, write_results
@@ -22,12 +20,14 @@ from grpo.evaluation.sets import load_sets
 from grpo.files import cut_torn_line, read_json, write_json
 from grpo.model.pretrained import check_model, load_tokenizer
 from grpo.presets import EMBEDDED_MODEL
+from grpo.problems.set_names import data_name, unique_names
 from grpo.problems.templates import encode, template_of
 from grpo.records import Problem
 
 SETTINGS = (
     "problem_column",
     "answer_column",
+    "correct_at",
     "problems",
     "max_prompt_tokens",
     "max_response_tokens",
@@ -147,23 +147,6 @@ def model_name(model: str) -> str:
     if path.name == "model":
         return path.parent.name
     return f"{path.parent.name}-{path.name}" if path.name.startswith("checkpoint-") else path.name
-
-
-def data_name(data: str) -> str:
-    """`math500` -> `math500`, `./my/problems.jsonl` -> `problems`, `./mine.py:hard` -> `mine.hard`."""
-    if data.endswith((".jsonl", ".json")):
-        return Path(data).stem
-    return plugins.short_name(data) if data.partition(":")[0].endswith(".py") else data.rpartition("/")[2]
-
-
-def unique_names(specs: Sequence[str], short: Callable[[str], str]) -> dict[str, str]:
-    """Spec -> its short name as part of a file name; the whole of it where two short ones are the same."""
-    names = {spec: re.sub(r"[^\w.+]+", "-", short(spec)).strip("-") for spec in specs}
-    taken = list(names.values())
-    return {
-        spec: name if taken.count(name) == 1 else re.sub(r"[^\w.+]+", "-", spec).strip("-")
-        for spec, name in names.items()
-    }
 
 
 def weights_mark(model: str) -> str | None:

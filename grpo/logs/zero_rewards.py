@@ -1,4 +1,4 @@
-"""A first step without any reward: what was asked, what was answered, what is right and what the verifiers said, at once.
+"""A first step without any reward: a response, the gold answer and what the verifiers said, side by side.
 
 Nothing can be learned from rewards that are all 0, and most often the reason is seen at a glance: an answer that is
 right and written otherwise than the verifier wants it, a response that was cut, a question that is too hard.

@@ -26,7 +26,8 @@ def test_response_gold_answer_and_verifiers_stand_side_by_side():
     given = rewards(math_answer=[0.0, 0.0], form=[0.0, NAN])
     text = zero_rewards(groups(), given, given.total)
     assert text.split("\n")[:-1] == [
-        "warning: the reward is 0, so there is nothing to learn from, in all 2 responses of the first step. One of them:",
+        "warning: the reward is 0, so there is nothing to learn from, in all 2 responses of the first step. "
+        "One of them:",
         "  problem      '12+34='",
         "  response     'It is 46.'",
         "  gold answer  '46'",
