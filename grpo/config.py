@@ -25,7 +25,6 @@ from grpo.logs.guards import STOPS
 from grpo.logs.wandb_run import WANDB_MODES
 from grpo.model.settings import OPTIMIZERS, PRECISION_NAMES, LoraSettings, OptimizerSettings
 from grpo.presets import EMBEDDED_MODEL
-from grpo.problems.templates import TEMPLATE_NAMES
 
 AlgorithmName = Literal[tuple(ALGORITHMS)]
 SurrogateName = Literal[SURROGATE_NAMES]
@@ -35,7 +34,6 @@ KLPlace = Literal[KL_PLACES]
 TruncatedName = Literal[TRUNCATED]
 UniformGroupsName = Literal[UNIFORM_GROUPS]
 ImportanceName = Literal[IMPORTANCE]
-TemplateName = Literal[TEMPLATE_NAMES]
 OptimizerName = Literal[OPTIMIZERS]
 ReferenceDevice = Literal["same", "cpu"]
 PrecisionName = Literal[PRECISION_NAMES]
@@ -56,8 +54,8 @@ class TaskFlags:
     """Column of --eval-data that holds the problem, where it is no set of data/; unset: that of --data."""
     eval_answer_column: str | None = None
     """Column of --eval-data that holds the gold answer, where it is no set of data/; unset: that of --data."""
-    template: TemplateName = "auto"
-    """Prompt template: auto, chat (the tokenizer's own), qwen_math, r1, plain."""
+    template: str = "auto"
+    """Prompt template: auto, chat (the tokenizer's own), qwen_math, r1, plain, or a file: ./mine.txt, ./mine.jinja."""
     reward: tuple[str, ...] | None = None
     """Verifiers: names in rewards/, .py files or modules, weighted as in think_format=0.1; unset: those of --data."""
 
@@ -271,6 +269,11 @@ class Config(  # --help lists the last group first
     def verifiers(self) -> tuple[str, ...]:
         """Those of the user, the first of which says what is correct, and those of the algorithm."""
         return (*self.reward, *self.penalties)
+
+    @property
+    def prompting(self) -> dict[str, Any]:
+        """How a problem becomes a prompt, as `encode` takes it."""
+        return {name: getattr(self, name) for name in ("template", "system", "chat_args")}
 
     @property
     def planned(self) -> bool:

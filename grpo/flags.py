@@ -32,6 +32,10 @@ class DataFlags:
     """Column of the data that holds the problem; a.b is b inside a."""
     answer_column: str = "answer"
     """Column of the data that holds the gold answer; a.b is b inside a, as in reward_model.ground_truth."""
+    system: str | None = None
+    """System message, put before each problem by templates that have a place for it: chat, qwen_math, {system}."""
+    chat_args: tuple[str, ...] = ()
+    """Arguments of the chat template, NAME=VALUE each, as enable_thinking=false."""
     stop: tuple[str, ...] = ()
     """Texts that end a response, as in '</answer>' for the r1 template; kept in the response."""
 

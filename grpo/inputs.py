@@ -45,16 +45,15 @@ def load_inputs(config: Config, source: str) -> Inputs:
     tokenizer = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
     check_model(
         source,
-        tokenizer,
         max_prompt_tokens=config.max_prompt_tokens,
         max_response_tokens=config.max_response_tokens,
         trust_remote_code=config.trust_remote_code,
     )
-    encoded = encode(rows, tokenizer, template=config.template, max_prompt_tokens=config.max_prompt_tokens)
+    encoded = encode(rows, tokenizer, max_prompt_tokens=config.max_prompt_tokens, **config.prompting)
     held_out_sets = {}
     for name, some in held_out.items():
         check_specs(config.verifiers, set(some[0]))
         held_out_sets[name] = encode(
-            some, tokenizer, template=config.template, max_prompt_tokens=config.max_prompt_tokens
+            some, tokenizer, max_prompt_tokens=config.max_prompt_tokens, **config.prompting
         ).problems
     return Inputs(encoded.problems, held_out_sets, encoded.dropped, tokenizer)

@@ -39,6 +39,7 @@ from grpo.model.recompute import recompute_layers
 from grpo.model.settings import check_optimizer
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.problems.lengths import EarlierLengths
+from grpo.problems.markers import marker_ids
 from grpo.records import Problem
 from grpo.resume import words
 from grpo.verifiers.verify import Verifiers
@@ -126,6 +127,7 @@ def _make_parts(config: Config, plan: Plan | None, checkpoint: Path | None, said
             settings = engine_settings(
                 config,
                 stop=config.stop,
+                markers=marker_ids(inputs.tokenizer, config.template, config.chat_args),
                 max_prompt_tokens=config.max_prompt_tokens,
                 max_response_tokens=config.max_response_tokens,
                 sequences=max(config.responses_per_step, len(inputs.held_out) * config.eval_responses),
@@ -189,7 +191,13 @@ def make_verifiers(specs: tuple[str, ...], flags: VerifierFlags) -> Verifiers:
 
 
 def engine_settings(
-    flags: EngineFlags, *, stop: tuple[str, ...], max_prompt_tokens: int, max_response_tokens: int, sequences: int
+    flags: EngineFlags,
+    *,
+    stop: tuple[str, ...],
+    max_prompt_tokens: int,
+    max_response_tokens: int,
+    sequences: int,
+    markers: tuple[int, ...] = (),
 ) -> EngineSettings:
     """What an engine is made with."""
     return EngineSettings(
@@ -197,6 +205,7 @@ def engine_settings(
         max_response_tokens=max_response_tokens,
         sequences=min(flags.concurrency, sequences),
         stop=stop,
+        markers=markers,
         memory_fraction=flags.memory_fraction,
         kv_cache_gib=flags.kv_cache_gib,
         head_dtype=flags.head_dtype,

@@ -54,7 +54,6 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 def train(config: Config, parts: Parts) -> None:
     """GRPO and its relatives, whole. P problems a step, G responses a problem, B = P * G sequences, T tokens."""
     engine, verifiers, policy, probe = parts.engine, parts.verifiers, parts.policy, parts.probe
-    pad_id = parts.tokenizer.pad_token_id
     engine.sync(policy)
     probe.check(engine, policy, parts.first_step - 1)
     if parts.first_step == 1 and parts.held_out:
@@ -93,7 +92,7 @@ def train(config: Config, parts: Parts) -> None:
             engine.release()  # the device is the trainer's until the sync
         # Groups -> a batch of B rows, shifted once.                  prompt ab, response cd -> inputs abc, targets bcd
         left_out = dropped(informative, row)
-        batch = collate(groups, pad_id, mask_truncated=row.truncated == "mask", dropped=left_out)
+        batch = collate(groups, mask_truncated=row.truncated == "mask", dropped=left_out)
         with watch("update"):
             batch = with_logprobs(batch, config, parts)
         if config.save_rollouts:
@@ -160,7 +159,7 @@ def step_seed(config: Config, step: int, attempt: int = 0) -> int:
 def save_step(config: Config, parts: Parts, step: int, groups: list[Group], rewards: Rewards, batch: Batch) -> Path:
     """The step's rollouts as a file, for grpo.replay, with the log-probabilities that the batch has. Where it has none,
     and for what it leaves out of the loss, they are those of the policy as it is now."""
-    whole = collate(groups, parts.tokenizer.pad_token_id)  # nothing masked, whatever --truncated says
+    whole = collate(groups)  # nothing masked, whatever --truncated says
     if batch.old_logprobs is None:
         old_logprobs = parts.policy.logprobs(whole)
     elif torch.equal(batch.mask, whole.mask):

@@ -21,13 +21,15 @@ from grpo.files import cut_torn_line, read_json, write_json
 from grpo.model.pretrained import check_model, load_tokenizer
 from grpo.presets import EMBEDDED_MODEL
 from grpo.problems.set_names import data_name, unique_names
-from grpo.problems.templates import encode, template_of
+from grpo.problems.templates import encode, is_file, template_of
 from grpo.records import Problem
 
 SETTINGS = (
     "problem_column",
     "answer_column",
     "correct_at",
+    "system",
+    "chat_args",
     "problems",
     "max_prompt_tokens",
     "max_response_tokens",
@@ -70,7 +72,6 @@ def plan(options: Options) -> dict[str, list[Evaluation]]:
         tokenizer = load_tokenizer(model, trust_remote_code=options.trust_remote_code)
         check_model(
             model,
-            tokenizer,
             max_prompt_tokens=options.max_prompt_tokens,
             max_response_tokens=options.max_response_tokens,
             trust_remote_code=options.trust_remote_code,
@@ -78,9 +79,11 @@ def plan(options: Options) -> dict[str, list[Evaluation]]:
         planned[model] = []
         for data, (rows, reward) in sets.items():
             for template in dict.fromkeys(options.template):
-                encoded = encode(rows, tokenizer, template=template, max_prompt_tokens=options.max_prompt_tokens)
+                how = dict(template=template, system=options.system, chat_args=options.chat_args)
+                encoded = encode(rows, tokenizer, max_prompt_tokens=options.max_prompt_tokens, **how)
                 for decoding, (responses, temperature) in decodings(options).items():
-                    names = dict(model=model_names[model], data=data_names[data], template=template, decoding=decoding)
+                    short = Path(template).stem if is_file(template) else template
+                    names = dict(model=model_names[model], data=data_names[data], template=short, decoding=decoding)
                     settings = dict(
                         model=model, weights=weights_mark(model), data=data, data_dir=options.data_dir, reward=reward,
                         template=template_of(tokenizer, template), responses=responses, temperature=temperature,
