@@ -24,6 +24,7 @@ from grpo.model.model_folder import check_model_files
 from grpo.model.settings import check_optimizer
 from grpo.presets import EMBEDDED_MODEL, LORA_RATE, PRESETS
 from grpo.problems.rows import data_rewards
+from grpo.problems.templates import check_prompts
 from grpo.resume import resumed
 from grpo.rows_of_run import check_data
 
@@ -57,6 +58,7 @@ RULES = {
         "keep",
         "verifier_time_limit",
         "rank_minutes",
+        "correct_at",
     ),
     "must not be negative": (
         "verifier_memory_limit",
@@ -140,6 +142,7 @@ def completed(config: Config, given: Collection[str] | None = None) -> Config:
 def check(config: Config, given: Collection[str]) -> None:
     """Refuse what cannot work; `given`: the cells that a flag has set. Raises: UserError."""
     check_choices(config)
+    check_prompts(**config.prompting)
     for rule, names in RULES.items():
         require(config, names, rule)
     if not config.planned:

@@ -25,7 +25,6 @@ from grpo.logs.guards import STOPS
 from grpo.logs.wandb_run import WANDB_MODES
 from grpo.model.settings import OPTIMIZERS, PRECISION_NAMES, RANK_MINUTES, LoraSettings, OptimizerSettings
 from grpo.presets import EMBEDDED_MODEL
-from grpo.problems.templates import TEMPLATE_NAMES
 
 AlgorithmName = Literal[tuple(ALGORITHMS)]
 SurrogateName = Literal[SURROGATE_NAMES]
@@ -35,7 +34,6 @@ KLPlace = Literal[KL_PLACES]
 TruncatedName = Literal[TRUNCATED]
 UniformGroupsName = Literal[UNIFORM_GROUPS]
 ImportanceName = Literal[IMPORTANCE]
-TemplateName = Literal[TEMPLATE_NAMES]
 OptimizerName = Literal[OPTIMIZERS]
 ReferenceDevice = Literal["same", "cpu"]
 PrecisionName = Literal[PRECISION_NAMES]
@@ -49,11 +47,15 @@ class TaskFlags:
     model: str | None = None
     """Hugging Face causal LM, a folder or a hub name; unset: the embedded tiny model."""
     data: str | None = None
-    """Data set: a name in data/, a .jsonl file, a .py file, or a hub name; unset: arithmetic (embedded) or math12k."""
-    eval_data: str | None = None
-    """Held-out data; unset: the test split of --data, or a tenth of a .jsonl file, taken out of training."""
-    template: TemplateName = "auto"
-    """Prompt template: auto, chat (the tokenizer's own), qwen_math, r1, plain."""
+    """A name in data/, a .jsonl, .csv, .parquet or .py file, or a hub name; unset: arithmetic (embedded) or math12k."""
+    eval_data: tuple[str, ...] | None = None
+    """Held-out data, one set or several; unset: the test split of --data, or where it has none every tenth row."""
+    eval_problem_column: str | None = None
+    """Column of --eval-data that holds the problem, where it is no set of data/; unset: that of --data."""
+    eval_answer_column: str | None = None
+    """Column of --eval-data that holds the gold answer, where it is no set of data/; unset: that of --data."""
+    template: str = "auto"
+    """Prompt template: auto, chat (the tokenizer's own), qwen_math, r1, plain, or a file: ./mine.txt, ./mine.jinja."""
     reward: tuple[str, ...] | None = None
     """Verifiers: names in rewards/, .py files or modules, weighted as in think_format=0.1; unset: those of --data."""
 
@@ -200,7 +202,7 @@ class EvaluationFlags:
     eval_every: int | None = None
     """Steps between evaluations, besides the first and the last; 0: only these; unset: 20 (embedded) or 50."""
     eval_problems: int | None = None
-    """Held-out problems used; 0: no evaluation; unset: 256 (embedded) or 500."""
+    """Held-out problems used of each set; 0: no evaluation; unset: 256 (embedded) or 500."""
     eval_responses: int = 1
     """Responses to each held-out problem; more than 1 give pass@k and maj@k, and a narrower interval."""
     eval_temperature: float = 1.0
@@ -273,6 +275,11 @@ class Config(  # --help lists the last group first
     def verifiers(self) -> tuple[str, ...]:
         """Those of the user, the first of which says what is correct, and those of the algorithm."""
         return (*self.reward, *self.penalties)
+
+    @property
+    def prompting(self) -> dict[str, Any]:
+        """How a problem becomes a prompt, as `encode` takes it."""
+        return {name: getattr(self, name) for name in ("template", "system", "chat_args")}
 
     @property
     def planned(self) -> bool:

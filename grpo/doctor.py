@@ -26,7 +26,6 @@ from grpo.card import settled
 from grpo.config import Config
 from grpo.devices import torch_device
 from grpo.diagnosis.cost import cost_findings
-from grpo.diagnosis.ends import template_marker
 from grpo.diagnosis.findings import Finding, exit_status, fault, guarded, not_checked, ok, show
 from grpo.diagnosis.golds import gold_findings
 from grpo.diagnosis.memory import Place, place_of
@@ -42,6 +41,7 @@ from grpo.memory_rehearsal import rehearse as rehearse_largest
 from grpo.model.checkpoint import checkpoints
 from grpo.out_of_memory import OutOfMemory, out_of_memory
 from grpo.outcomes import truncated
+from grpo.problems.markers import marker_ids, template_marker
 from grpo.resolve import on_this_machine
 from grpo.setup import engine_settings, make_policy, make_probe, make_reference, make_verifiers, whole
 from grpo.verifiers.verify import Verifiers
@@ -80,6 +80,7 @@ def examine_model(
     settings = engine_settings(
         config,
         stop=config.stop,
+        markers=marker_ids(tokenizer, config.template, config.chat_args),
         max_prompt_tokens=config.max_prompt_tokens,
         max_response_tokens=config.max_response_tokens,
         sequences=max(config.responses_per_step, len(subject.held_out) * config.eval_responses),
@@ -102,7 +103,6 @@ def examine_model(
                 reference=reference,
                 verifiers=verifiers,
                 probe=probe,
-                pad_id=tokenizer.pad_token_id,
             )
     except UserError:
         raise
@@ -116,7 +116,7 @@ def examine_model(
         return
     batch, groups, (_, rewards, total, _) = rehearsal.batch, rehearsal.scored.groups, rehearsal.scored
     yield from gap_findings(batch.sampler_logprobs[batch.mask], rehearsal.logprobs[batch.mask], probe.tolerance)
-    marker = template_marker(tokenizer, config.template)
+    marker = template_marker(tokenizer, config.template, config.chat_args)
     limits = dict(max_tokens=rehearsal.max_tokens, max_response_tokens=config.max_response_tokens)
     yield from response_findings(groups, tokenizer, subject.ends, marker=marker and marker.token, **limits)
     cut = rehearsal.max_tokens < config.max_response_tokens

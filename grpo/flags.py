@@ -29,9 +29,13 @@ class DataFlags:
     data_dir: Path | None = None
     """Folder of .jsonl files from which the sets of data/ are read instead of the hub; unset: the hub."""
     problem_column: str = "problem"
-    """Column of the data that holds the problem."""
+    """Column of the data that holds the problem; a.b is b inside a."""
     answer_column: str = "answer"
-    """Column of the data that holds the gold answer."""
+    """Column of the data that holds the gold answer; a.b is b inside a, as in reward_model.ground_truth."""
+    system: str | None = None
+    """System message, put before each problem by templates that have a place for it: chat, qwen_math, {system}."""
+    chat_args: tuple[str, ...] = ()
+    """Arguments of the chat template, NAME=VALUE each, as enable_thinking=false."""
     stop: tuple[str, ...] = ()
     """Texts that end a response, as in '</answer>' for the r1 template; kept in the response."""
 
@@ -58,8 +62,10 @@ class EngineFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifierFlags:
-    """Limits on verifiers, which run in processes of their own."""
+    """What is correct, and limits on verifiers, which run in processes of their own."""
 
+    correct_at: float = 1.0
+    """The reward of the first verifier from which on a response is correct; it changes what is logged alone."""
     verifier_workers: int = 2
     """Processes that run verifiers."""
     verifier_time_limit: float = 5.0

@@ -10,7 +10,7 @@ from grpo.config import Config
 from grpo.model.pretrained import check_model, load_tokenizer
 from grpo.problems.templates import encode
 from grpo.records import Problem
-from grpo.rows_of_run import load_data
+from grpo.rows_of_run import EVERY_TENTH, load_data
 from grpo.verifiers.verify import check_specs
 
 
@@ -19,10 +19,23 @@ class Inputs:
     """Problems under their template, and the tokenizer."""
 
     problems: list[Problem]
-    held_out: list[Problem]
+    held_out_sets: dict[str, list[Problem]]
+    """Set -> its held-out problems; several where --eval-data names several."""
     dropped: int
     """Training prompts longer than --max-prompt-tokens."""
     tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def held_out(self) -> list[Problem]:
+        """The held-out problems of all sets."""
+        return [problem for problems in self.held_out_sets.values() for problem in problems]
+
+    @property
+    def held_out_words(self) -> str:
+        """How many are held out, of what."""
+        sets = [f"{len(problems)} of {name}" for name, problems in self.held_out_sets.items()]
+        told = ", ".join(sets) if sets[1:] else EVERY_TENTH if EVERY_TENTH in self.held_out_sets else ""
+        return f"{len(self.held_out)} held out" + (f" ({told})" if told else "")
 
 
 def load_inputs(config: Config, source: str) -> Inputs:
@@ -32,16 +45,15 @@ def load_inputs(config: Config, source: str) -> Inputs:
     tokenizer = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
     check_model(
         source,
-        tokenizer,
         max_prompt_tokens=config.max_prompt_tokens,
         max_response_tokens=config.max_response_tokens,
         trust_remote_code=config.trust_remote_code,
     )
-    encoded = encode(rows, tokenizer, template=config.template, max_prompt_tokens=config.max_prompt_tokens)
-    held_out_problems: list[Problem] = []
-    if held_out:
-        check_specs(config.verifiers, set(held_out[0]))
-        held_out_problems = encode(
-            held_out, tokenizer, template=config.template, max_prompt_tokens=config.max_prompt_tokens
+    encoded = encode(rows, tokenizer, max_prompt_tokens=config.max_prompt_tokens, **config.prompting)
+    held_out_sets = {}
+    for name, some in held_out.items():
+        check_specs(config.verifiers, set(some[0]))
+        held_out_sets[name] = encode(
+            some, tokenizer, max_prompt_tokens=config.max_prompt_tokens, **config.prompting
         ).problems
-    return Inputs(encoded.problems, held_out_problems, encoded.dropped, tokenizer)
+    return Inputs(encoded.problems, held_out_sets, encoded.dropped, tokenizer)

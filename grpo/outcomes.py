@@ -13,18 +13,18 @@ from torch import Tensor
 from grpo.records import Group, Rewards
 
 FULL_MARKS = 1.0
-"""The reward of the first verifier from which on a response is correct."""
+"""The reward of the first verifier from which on a response is correct, where `--correct-at` says no other."""
 
 
-def is_correct(reward: float | None) -> bool:
+def is_correct(reward: float | None, at: float = FULL_MARKS) -> bool:
     """Full marks from the first verifier, whatever formats and penalties add to the total. None ("does not apply") and
     NaN are not."""
-    return reward is not None and reward >= FULL_MARKS
+    return reward is not None and reward >= at
 
 
 def correct(rewards: Rewards) -> Tensor:
     """[P, G] bool: full marks from the first verifier."""
-    return first_of(rewards.by_verifier) >= FULL_MARKS  # `is_correct` of each
+    return first_of(rewards.by_verifier) >= rewards.correct_at  # `is_correct` of each
 
 
 def first_of(by_verifier: dict[str, Tensor]) -> Tensor:
@@ -32,13 +32,13 @@ def first_of(by_verifier: dict[str, Tensor]) -> Tensor:
     return next(iter(by_verifier.values())).nan_to_num(0.0)
 
 
-def passes(reward: float | None, truncated: bool) -> bool:
+def passes(reward: float | None, truncated: bool, at: float = FULL_MARKS) -> bool:
     """What an evaluation counts: correct, and not cut at the token limit, whatever the text until there holds.
 
     Training's `length/correct` and `length/incorrect` ask for the verdict alone: they say what the verifier thinks of
     responses that grow, cut or not.
     """
-    return is_correct(reward) and not truncated
+    return is_correct(reward, at) and not truncated
 
 
 def truncated(groups: Sequence[Group]) -> Tensor:

@@ -61,6 +61,8 @@ class Rewards:
     """Verifier name -> responses whose call raised or crashed; each scored 0. A batch call counts for all it covers."""
     timeouts: dict[str, int]
     """Verifier name -> responses whose call was stopped at the wall-clock limit, counted in the same way."""
+    correct_at: float = 1.0
+    """The reward of the first verifier from which on a response is correct."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from grpo.files import write_json
 from grpo.logs.rollouts import Recording, load_rollouts
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.policy import Policy, Reference
-from grpo.model.pretrained import load_model, load_tokenizer
+from grpo.model.pretrained import load_model
 from grpo.outcomes import first_of, truncated
 from grpo.records import Batch
 from grpo.resolve import resolve
@@ -52,12 +52,12 @@ class Replayed:
     """Of the loss, on the CPU, in the order of the model's parameters; before the gradient clipping of a run."""
 
 
-def replay(recording: Recording, config: Config, policy: Policy, reference: Reference | None, pad_id: int) -> Replayed:
+def replay(recording: Recording, config: Config, policy: Policy, reference: Reference | None) -> Replayed:
     """The batch under one algorithm, as one update that is not made; the policy is left as it was."""
     row = config.row
     cut = truncated(recording.groups)
     left_out = dropped(informative(first_rewards(recording), cut, row), row)
-    batch = recorded_batch(recording, pad_id, mask_truncated=row.truncated == "mask", dropped=left_out)
+    batch = recorded_batch(recording, mask_truncated=row.truncated == "mask", dropped=left_out)
     if reference is not None:
         batch = replace(batch, ref_logprobs=reference.logprobs(batch))
     total = creditable(recording.total, cut, row)
@@ -90,13 +90,11 @@ def first_rewards(recording: Recording) -> Tensor:
     return first_of(recording.by_verifier) if recording.by_verifier else recording.correct.float()
 
 
-def recorded_batch(
-    recording: Recording, pad_id: int, *, mask_truncated: bool = False, dropped: Tensor | None = None
-) -> Batch:
+def recorded_batch(recording: Recording, *, mask_truncated: bool = False, dropped: Tensor | None = None) -> Batch:
     """The batch with the log-probabilities of the policy that sampled it."""
-    response = collate(recording.groups, pad_id).mask
+    response = collate(recording.groups).mask
     old = torch.zeros(response.shape).masked_scatter(response, recording.old_logprobs)
-    batch = collate(recording.groups, pad_id, mask_truncated=mask_truncated, dropped=dropped)
+    batch = collate(recording.groups, mask_truncated=mask_truncated, dropped=dropped)
     return replace(batch, old_logprobs=old * batch.mask)
 
 
@@ -137,10 +135,9 @@ def configs(recording: Recording, options: Options) -> dict[str, Config]:
     return {name: resolve(replace(shared, algo=name)) for name in options.algo}
 
 
-def load(recording: Recording, options: Options, config: Config) -> tuple[Policy, int]:
-    """The policy and its pad token. Raises: UserError where the model can't be loaded or has too few tokens."""
+def load(recording: Recording, options: Options, config: Config) -> Policy:
+    """The policy. Raises: UserError where the model can't be loaded or has too few tokens."""
     source = options.model or config.model
-    pad_id = load_tokenizer(source, trust_remote_code=options.trust_remote_code).pad_token_id
     policy = make_policy(source, config)
     known = policy.model.config.vocab_size
     ids = (max((*g.problem.prompt_tokens, *r.tokens)) for g in recording.groups for r in g.rollouts)
@@ -149,7 +146,7 @@ def load(recording: Recording, options: Options, config: Config) -> tuple[Policy
             f"{options.rollouts} holds token id {largest}, but {source} knows only {known} tokens: it is not of the "
             f"run's family. Give the model of the run, {config.model}, or one trained from it."
         )
-    return policy, pad_id
+    return policy
 
 
 def starting_model(policy: Policy, options: Options, config: Config) -> Reference:
@@ -175,12 +172,12 @@ def run(options: Options) -> None:
     recording = load_rollouts(options.rollouts)
     rows = configs(recording, options)
     first = next(iter(rows.values()))
-    policy, pad_id = load(recording, options, first)
+    policy = load(recording, options, first)
     reference = starting_model(policy, options, first) if any(c.needs_reference for c in rows.values()) else None
-    batch = recorded_batch(recording, pad_id)
+    batch = recorded_batch(recording)
     gap = (policy.logprobs(batch) - batch.old_logprobs)[batch.mask].abs().mean().item()
     replayed = {
-        name: replay(recording, config, policy, reference if config.needs_reference else None, pad_id)
+        name: replay(recording, config, policy, reference if config.needs_reference else None)
         for name, config in rows.items()
     }
     matrix = cosines(replayed)

@@ -18,17 +18,19 @@ from grpo.files import read_json
 from grpo.flags import EngineFlags, VerifierFlags, flag
 from grpo.logs.versions import versions
 from grpo.presets import EMBEDDED_MODEL
+from grpo.problems.hub import is_hub_name
 from grpo.problems.rows import has_split
 
 PLACE = ("name", "runs_dir", "resume")
 """Said by the command that resumes: a run may have been moved."""
 
 FREE = {field.name for group in (RunFlags, EvaluationFlags) for field in fields(group)}
-FREE = FREE - {"seed", "tensor_parallel"} | {"steps", "data_dir", "reference_device"}
+FREE = FREE - {"seed", "tensor_parallel"} | {"steps", "data_dir", "reference_device", "correct_at"}
 """May change: how long, how it is measured, logged and saved. The steps themselves stay the same, bit for bit."""
 
 ROUNDING = {field.name for group in (EngineFlags, VerifierFlags) for field in fields(group)}
 ROUNDING |= {"tensor_parallel", "micro_batch_tokens", "gradient_checkpointing", "compile", "sync_tolerance"}
+ROUNDING -= FREE
 """May change, for a run that does not fit or goes on on another machine: the same method, with other roundings, draws
 or limits, so that the steps are no longer those of an uninterrupted run to the last bit."""
 
@@ -46,8 +48,8 @@ def resumed(arguments: list[str] | None, asked: Config) -> Config:
     before = replace(stored(asked.run_folder), **{name: getattr(asked, name) for name in PLACE})
     config = tyro.cli(Config, args=arguments, prog="python -m grpo.train", default=before)
     allowed = FREE | ROUNDING
-    if before.eval_data is None and not has_split(before.data):
-        allowed -= {"eval_problems"}  # they are taken out of the problems that are trained on
+    if before.eval_data is None and (not has_split(before.data) or is_hub_name(before.data)):
+        allowed -= {"eval_problems"}  # they may be taken out of the problems that are trained on
     refused = [
         f"  {flag(name)} {shown(value)}, the run has {shown(was)}"
         for name, was, value in changes(before, config)
@@ -106,4 +108,6 @@ def shown(value: Any) -> str:
 def _typed(value: Any, hint: Any) -> Any:
     if isinstance(value, list):
         return tuple(value)
+    if isinstance(value, str) and hint == tuple[str, ...] | None:  # one set, as runs of before have it
+        return (value,)
     return Path(value) if isinstance(value, str) and Path in (hint, *get_args(hint)) else value

@@ -42,6 +42,7 @@ from grpo.model.settings import check_optimizer
 from grpo.model.shard import shard
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.problems.lengths import EarlierLengths
+from grpo.problems.markers import marker_ids
 from grpo.records import Problem
 from grpo.resume import words
 from grpo.verifiers.shared import SharedVerifiers
@@ -53,7 +54,7 @@ class Parts:
     """What the loop uses."""
 
     problems: list[Problem]
-    held_out: list[Problem]
+    held_out: dict[str, list[Problem]]
     tokenizer: PreTrainedTokenizerBase
     verifiers: Verifiers | SharedVerifiers
     policy: Policy
@@ -143,6 +144,7 @@ def _make_parts(
             settings = engine_settings(
                 config,
                 stop=config.stop,
+                markers=marker_ids(inputs.tokenizer, config.template, config.chat_args),
                 max_prompt_tokens=config.max_prompt_tokens,
                 max_response_tokens=config.max_response_tokens,
                 sequences=config.tensor_parallel * ranks.most(asked_at_once(config, len(inputs.held_out))),
@@ -168,7 +170,7 @@ def _make_parts(
                 engine, of_all = SharedEngine(engine, ranks, config.tensor_parallel), SharedVerifiers(verifiers, ranks)
             yield Parts(
                 problems=inputs.problems,
-                held_out=inputs.held_out,
+                held_out=inputs.held_out_sets,
                 tokenizer=inputs.tokenizer,
                 verifiers=of_all,
                 policy=policy,
@@ -225,6 +227,7 @@ def make_verifiers(specs: tuple[str, ...], flags: VerifierFlags) -> Verifiers:
         time_limit=flags.verifier_time_limit,
         memory_limit=flags.verifier_memory_limit,
         max_failure_share=flags.verifier_max_failures,
+        correct_at=flags.correct_at,
     )
 
 
@@ -234,7 +237,13 @@ def asked_at_once(config: Config, held_out: int) -> int:
 
 
 def engine_settings(
-    flags: EngineFlags, *, stop: tuple[str, ...], max_prompt_tokens: int, max_response_tokens: int, sequences: int
+    flags: EngineFlags,
+    *,
+    stop: tuple[str, ...],
+    max_prompt_tokens: int,
+    max_response_tokens: int,
+    sequences: int,
+    markers: tuple[int, ...] = (),
 ) -> EngineSettings:
     """What an engine is made with."""
     return EngineSettings(
@@ -242,6 +251,7 @@ def engine_settings(
         max_response_tokens=max_response_tokens,
         sequences=min(flags.concurrency, sequences),
         stop=stop,
+        markers=markers,
         memory_fraction=flags.memory_fraction,
         kv_cache_gib=flags.kv_cache_gib,
         head_dtype=flags.head_dtype,
@@ -341,7 +351,7 @@ def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str, ra
     lines = [
         f"{config.algo} trains {name}, {parameters / 1e6:.1f}M parameters{trained}, on {place}; sampler: {engine}",
         f"data: {config.data}, {len(inputs.problems)} problems ({inputs.dropped} dropped, longer than "
-        f"{config.max_prompt_tokens} tokens), {len(inputs.held_out)} held out; reward: {' + '.join(config.verifiers)}",
+        f"{config.max_prompt_tokens} tokens), {inputs.held_out_words}; reward: {' + '.join(config.verifiers)}",
         f"a step: {config.problems_per_step} problems x {config.responses_per_problem} responses = {sequences} "
         f"responses of at most {config.max_response_tokens} tokens, {updates} update(s) of "
         f"{sequences // config.updates_per_step} responses; {config.steps} steps",

@@ -33,6 +33,7 @@ from grpo.interrupts import Interrupted, interruptible
 from grpo.logs.logger import summary, whole_samples
 from grpo.logs.metrics import Metrics, Stopwatch, of_ranks, step_metrics
 from grpo.logs.rollouts import SETTINGS, Recording, save_rollouts
+from grpo.logs.zero_rewards import zero_rewards
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.checkpoint import save_model, save_trained
 from grpo.model.learner import not_finite
@@ -56,7 +57,6 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 def train(config: Config, parts: Parts) -> None:
     """GRPO and its relatives, whole. P problems a step, G responses a problem, B = P * G sequences, T tokens."""
     engine, verifiers, policy, probe = parts.engine, parts.verifiers, parts.policy, parts.probe
-    pad_id = parts.tokenizer.pad_token_id
     engine.sync(policy)
     probe.check(engine, policy, parts.first_step - 1)
     if parts.first_step == 1 and parts.held_out:
@@ -95,7 +95,7 @@ def train(config: Config, parts: Parts) -> None:
             engine.release()  # the device is the trainer's until the sync
         # Groups -> a batch of B rows, shifted once.                  prompt ab, response cd -> inputs abc, targets bcd
         left_out = dropped(informative, row)
-        batch = collate(groups, pad_id, mask_truncated=row.truncated == "mask", dropped=left_out)
+        batch = collate(groups, mask_truncated=row.truncated == "mask", dropped=left_out)
         with watch("update"):
             batch = with_logprobs(batch, config, parts)
         if config.save_rollouts:
@@ -128,6 +128,8 @@ def train(config: Config, parts: Parts) -> None:
                 with parts.ranks.signals_pass():
                     metrics |= held_out_metrics(config, parts, step)
             save_skipped(config, parts, step, groups, rewards, batch, updates)
+            if step == 1 and (found := zero_rewards(groups, rewards, credited.rewards)):
+                parts.logger.say(found)
             heed(parts, metrics)
             parts.keeper.save_if_due(step, metrics.get("eval/accuracy"))
 
@@ -161,7 +163,7 @@ def step_seed(config: Config, step: int, attempt: int = 0) -> int:
 def save_step(config: Config, parts: Parts, step: int, groups: list[Group], rewards: Rewards, batch: Batch) -> Path:
     """The step's rollouts as a file, for grpo.replay, with the log-probabilities that the batch has. Where it has none,
     and for what it leaves out of the loss, they are those of the policy as it is now."""
-    whole = collate(groups, parts.tokenizer.pad_token_id)  # nothing masked, whatever --truncated says
+    whole = collate(groups)  # nothing masked, whatever --truncated says
     if batch.old_logprobs is None:
         old_logprobs = parts.policy.logprobs(whole)
     elif torch.equal(batch.mask, whole.mask):
@@ -217,18 +219,21 @@ def held_out_metrics(config: Config, parts: Parts, step: int) -> Metrics:
     due = step in (0, config.steps) or (config.eval_every and step % config.eval_every == 0)
     if not (due and parts.held_out):
         return {}
-    results = evaluate(
-        parts.engine,
-        parts.verifiers,
-        parts.held_out,
-        config.eval_responses,
-        temperature=config.eval_temperature,
-        max_tokens=config.max_response_tokens,
-        seed=config.seed,
-    )
-    if parts.ranks.writes:
-        write_results(config.run_folder / "evaluations" / f"step-{step:06d}.jsonl", results)
-    return training_metrics(results)
+    found = {}
+    for name, problems in parts.held_out.items():
+        found[name] = evaluate(
+            parts.engine,
+            parts.verifiers,
+            problems,
+            config.eval_responses,
+            temperature=config.eval_temperature,
+            max_tokens=config.max_response_tokens,
+            seed=config.seed,
+        )
+        of_set = f"-{name}" if len(parts.held_out) > 1 else ""
+        if parts.ranks.writes:
+            write_results(config.run_folder / "evaluations" / f"step-{step:06d}{of_set}.jsonl", found[name])
+    return training_metrics(found, parts.verifiers.weights)
 
 
 def missing_evaluation(config: Config, parts: Parts) -> Metrics:

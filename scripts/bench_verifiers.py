@@ -115,7 +115,7 @@ def one_round(config, parts, pools, step: int) -> tuple[dict[str, float], float]
             rewards = pools[name](groups)
         seconds[name] = time.perf_counter() - started
     started = time.perf_counter()
-    batch = collate(groups, parts.tokenizer.pad_token_id)
+    batch = collate(groups)
     credited = credit(batch, rewards.by_verifier["math_answer"], parts.advantage, config.row)
     batch = replace(batch, ref_logprobs=parts.reference.logprobs(batch), advantages=credited.of_tokens)
     aggregate = partial(parts.aggregation, constant=config.loss_constant)

@@ -34,7 +34,6 @@ NOT_BY_NAME = {
     "asked.py": "tests/test_config.py: what is filled in and refused; tests/test_early.py: without torch",
     "devices.py": "tests/test_config.py: a device that is not there is refused",
     "resolve.py": "tests/test_config.py: what a config resolves to, and is refused for",
-    "rows_of_run.py": "tests/test_config.py and tests/data run it through the command",
     "doctor_flags.py": "tests/test_doctor.py: the command refuses by them",
     "explain_flags.py": "tests/test_explain.py: the command refuses by them",
     "replay_flags.py": "tests/test_replay.py: the command refuses by them",

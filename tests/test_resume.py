@@ -121,9 +121,9 @@ def test_a_run_of_an_earlier_version_takes_what_it_did_not_know_as_unset(tmp_pat
     begun = begin(tmp_path, *BEGUN)
     path = tmp_path / "a" / "config.json"
     known = {name: value for name, value in begun.to_json().items() if name not in ("keep", "stop_on", "save_every")}
-    path.write_text(json.dumps(known | {"forgotten": 1}))
+    path.write_text(json.dumps(known | {"forgotten": 1, "eval_data": "parity"}))
     again = resume(tmp_path)
-    assert (again.keep, again.stop_on, again.save_every) == (2, (), 0)
+    assert (again.keep, again.stop_on, again.save_every, again.eval_data) == (2, (), 0, ("parity",))
 
 
 FLAGS = st.fixed_dictionaries(
@@ -134,7 +134,7 @@ FLAGS = st.fixed_dictionaries(
         "reward": st.lists(st.text(min_size=1), min_size=1).map(tuple),
         "stop": st.lists(st.text()).map(tuple),
         "data_dir": st.none() | st.just(Path("some/where")),
-        "eval_data": st.none() | st.text(),
+        "eval_data": st.none() | st.lists(st.text(), min_size=1).map(tuple),
         "log_kl": st.booleans(),
     },
 )

@@ -8,14 +8,13 @@ from collections.abc import Generator, Iterator, Sequence
 from statistics import median
 
 import numpy as np
-from jinja2 import TemplateError
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from grpo.diagnosis.findings import Finding, fault, ok, printable, warning
 from grpo.errors import UserError
 from grpo.model.pretrained import load_tokenizer
 from grpo.problems.rows import Row
-from grpo.problems.templates import TEMPLATES, encode, template_of
+from grpo.problems.templates import TEMPLATES, encode, is_file, template_of, text_of
 from grpo.records import Problem
 
 CHECK = "prompts"
@@ -26,30 +25,24 @@ EXAMPLES = 32
 
 
 def read_tokenizer(source: str, *, trust_remote_code: bool) -> Generator[Finding, None, PreTrainedTokenizerBase | None]:
-    """The tokenizer, also one that a run refuses for its pad token, so that the rest of it can be looked at (ends.py
-    says what is wrong); None after a fault."""
+    """The tokenizer; None after a fault."""
     try:
         return load_tokenizer(source, trust_remote_code=trust_remote_code)
     except UserError as error:
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-        except (OSError, ValueError, KeyError, TypeError):  # as in load_tokenizer, whose message says more
-            tokenizer = None
-        if tokenizer is None or tokenizer.pad_token_id is not None:
-            yield fault("tokenizer", str(error))
-            return None
-        return tokenizer
+        yield fault("tokenizer", str(error))
+        return None
 
 
-def encode_all(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, template: str) -> list[Problem]:
+def encode_all(
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    system: str | None = None,
+    chat_args: Sequence[str] = (),
+) -> list[Problem]:
     """Every row under the template, whatever its length. Raises: UserError where the template cannot be applied."""
-    try:
-        return encode(rows, tokenizer, template=template, max_prompt_tokens=sys.maxsize).problems
-    except TemplateError as error:  # it may refuse a conversation: a system message, two turns of one role
-        raise UserError(
-            f"The chat template refuses a problem: {error}. Use --template with a named one ({', '.join(TEMPLATES)}), "
-            "or take out of the data what it refuses, such as a message with the role 'system'."
-        ) from error
+    how = dict(template=template, system=system, chat_args=chat_args)
+    return encode(rows, tokenizer, max_prompt_tokens=sys.maxsize, **how).problems
 
 
 def prompt_findings(
@@ -102,7 +95,8 @@ def begin_findings(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBa
 
 def marker_findings(tokenizer: PreTrainedTokenizerBase, template: str) -> Iterator[Finding]:
     """Named templates spell out their special tokens; a tokenizer of another family reads them as mere text."""
-    markers = sorted(set(re.findall(r"<\|\w+\|>", TEMPLATES.get(template, ""))))
+    text = text_of(template) if template in TEMPLATES or is_file(template) else ""
+    markers = sorted(set(re.findall(r"<\|\w+\|>", text)))
     unknown = [marker for marker in markers if len(tokenizer(marker, add_special_tokens=False)["input_ids"]) > 1]
     if unknown:
         yield warning(

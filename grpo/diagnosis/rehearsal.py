@@ -78,7 +78,6 @@ def rehearse(
     reference: Reference | WithoutAdapter | None,
     verifiers: Verifiers,
     probe: SyncProbe,
-    pad_id: int,
 ) -> Rehearsal:
     """Rehearse step 1 on the first of its problems. The weights stay, and no gradient is left behind."""
     count, group_size = size(config.problems_per_step, config.responses_per_problem)
@@ -92,15 +91,15 @@ def rehearse(
     scored = score(groups, rewards, row)
 
     started = time.perf_counter()
-    policy.logprobs(collate(groups[:1], pad_id))
+    policy.logprobs(collate(groups[:1]))
     used = max(1, min(count, int(BUDGET / GRADIENT_OF_FORWARD / (time.perf_counter() - started))))
-    batch = collate(groups[:used], pad_id)
+    batch = collate(groups[:used])
     with watch("logprobs"):
         logprobs = policy.logprobs(batch)
     with watch("reference"):
         ref_logprobs = None if reference is None else reference.logprobs(batch)
     part = Scored(groups[:used], _first(rewards, used), scored.total[:used], scored.informative[:used])
-    learnt = _credited(config, part, logprobs, ref_logprobs, pad_id)
+    learnt = _credited(config, part, logprobs, ref_logprobs)
     with watch("gradient"):
         grad_norm = _gradient(policy, learnt, Objective(row, load_loss_term(config.loss_term)))
     with watch("sync"):
@@ -128,10 +127,10 @@ def _max_tokens(config: Config, engine: Engine, asked: Sequence[Problem], group_
     return affordable(config.max_response_tokens, *seconds[1:])
 
 
-def _credited(config: Config, part: Scored, logprobs: Tensor, ref_logprobs: Tensor | None, pad_id: int) -> Batch:
+def _credited(config: Config, part: Scored, logprobs: Tensor, ref_logprobs: Tensor | None) -> Batch:
     """The batch of one update, as the loop makes it."""
     row, groups = config.row, part.groups
-    batch = collate(groups, pad_id, mask_truncated=row.truncated == "mask", dropped=dropped(part.informative, row))
+    batch = collate(groups, mask_truncated=row.truncated == "mask", dropped=dropped(part.informative, row))
     batch = replace(batch, old_logprobs=logprobs, ref_logprobs=ref_logprobs)
     credited = credit(batch, groups, part.total, load_advantage(config.advantage), row, part.rewards.by_verifier)
     aggregate = load_aggregation(config.aggregation, config.loss_constant)

@@ -18,8 +18,9 @@ from grpo.diagnosis.findings import Finding, attempt, guarded, ok
 from grpo.diagnosis.memory import Place, memory_findings
 from grpo.diagnosis.prompts import encode_all, length_findings, prompt_findings, read_tokenizer
 from grpo.diagnosis.splits import split_findings
-from grpo.engines.choose import choose_engine, end_of_sequence_ids
+from grpo.engines.choose import choose_engine, response_ends
 from grpo.model.pretrained import check_model, model_configs, position_limit
+from grpo.problems.markers import marker_ids
 from grpo.problems.rows import Row
 from grpo.records import Problem
 from grpo.rows_of_run import load_data
@@ -70,8 +71,10 @@ def examine_subject(config: Config, source: str, place: Place) -> Generator[Find
         problems = yield from _prompts(config, tokenizer, rows, "prompts", positions)
         held_out = yield from _prompts(config, tokenizer, held_out_rows, "held-out prompts", positions)
     if tokenizer and configs:
-        ends = end_of_sequence_ids(tokenizer, *configs)
-        kind = dict(template=config.template, stop=config.stop, engine=engine or config.engine)
+        ends = response_ends(tokenizer, marker_ids(tokenizer, config.template, config.chat_args), *configs)
+        kind = dict(
+            template=config.template, chat_args=config.chat_args, stop=config.stop, engine=engine or config.engine
+        )
         yield from end_findings(tokenizer, ends, **kind)
     fits = bool(configs) and (yield from _fits(config, source, tokenizer, engine, place))
     return Subject(engine, rows, held_out_rows, verifiers, tokenizer, problems, held_out, ends, fits)
@@ -90,7 +93,8 @@ def _data(config: Config) -> Generator[Finding, None, tuple[list[Row], list[Row]
     loaded = yield from attempt("data", load_data, config)
     if loaded is None:
         return [], []
-    rows, held_out = loaded
+    rows, sets = loaded
+    held_out = [row for some in sets.values() for row in some]
     numbers = dict(problems_per_step=config.problems_per_step, steps=config.steps)
     yield from split_findings(rows, held_out, data=config.data, **numbers)
     return rows, held_out
@@ -107,7 +111,7 @@ def _prompts(
     config: Config, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], what: str, positions: float
 ) -> Generator[Finding, None, list[Problem]]:
     """Those that are short enough."""
-    encoded = (yield from attempt("prompts", encode_all, rows, tokenizer, config.template)) if rows else None
+    encoded = (yield from attempt("prompts", encode_all, rows, tokenizer, **config.prompting)) if rows else None
     if not encoded:
         return []
     if what == "prompts":
@@ -129,8 +133,10 @@ def _fits(
     """Whether the model fits tokenizer, limits and memory."""
     trust = dict(trust_remote_code=config.trust_remote_code)
     limits = dict(max_prompt_tokens=config.max_prompt_tokens, max_response_tokens=config.max_response_tokens)
-    padded = tokenizer is not None and tokenizer.pad_token_id is not None  # else the tokenizer's fault has been told
-    fits = padded and (yield from attempt("model", lambda: check_model(source, tokenizer, **limits, **trust) or True))
+    # Without a tokenizer its fault has been told.
+    fits = tokenizer is not None and (
+        yield from attempt("model", lambda: check_model(source, **limits, **trust) or True)
+    )
     found = list(guarded("model", memory_findings(config, source, place, engine or "vllm")))
     yield from found
     return bool(fits) and not any(finding.level == "fault" for finding in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -65,6 +66,11 @@ def end_of_sequence_ids(tokenizer: PreTrainedTokenizerBase, *model_configs) -> t
     return tuple(sorted(found))
 
 
+def response_ends(tokenizer: PreTrainedTokenizerBase, markers: Sequence[int], *model_configs) -> tuple[int, ...]:
+    """Every id that ends a response: `end_of_sequence_ids`, and those that the prompts' template ends a turn by."""
+    return tuple(sorted({*end_of_sequence_ids(tokenizer, *model_configs), *markers}))
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """What an engine is made with, whatever it is."""
@@ -75,6 +81,8 @@ class EngineSettings:
     """Responses that are generated at the same time."""
     stop: tuple[str, ...] = ()
     """Texts that end a response."""
+    markers: tuple[int, ...] = ()
+    """Ids that end a response because the template ends a turn by them (problems/markers.py)."""
     memory_fraction: float = 0.4
     """Share of the GPU's memory that vllm takes while it generates."""
     kv_cache_gib: float = 0.5
@@ -94,7 +102,8 @@ def make_engine(
     policy: the one that trains, with which vllm shares the device; hf generates with it. Without one, vllm has the
     device for itself, and no second copy of the weights is loaded. Raises: ValueError for hf without a policy.
     """
-    ends = end_of_sequence_ids(tokenizer, *model_configs(model, trust_remote_code=settings.trust_remote_code))
+    configs = model_configs(model, trust_remote_code=settings.trust_remote_code)
+    ends = response_ends(tokenizer, settings.markers, *configs)
     if name == "hf":
         from grpo.engines.hf_engine import HFEngine
 

@@ -5,6 +5,7 @@ B sequences, T tokens of a response, V vocabulary.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from grpo.engines.protocol import OnResponse
 from grpo.engines.seeds import response_seed
+from grpo.model.batching import PAD_ID
 from grpo.model.head import head_in
 from grpo.model.policy import Policy
 from grpo.records import Group, Problem, Rollout
@@ -100,15 +102,14 @@ class HFEngine:
         self, problems: Sequence[Problem], seeds: Sequence[int], temperature: float, max_tokens: int
     ) -> list[Rollout]:
         width = max(len(problem.prompt_tokens) for problem in problems)
-        pad = self.tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (width - len(p.prompt_tokens)) + list(p.prompt_tokens) for p in problems])
+        ids = torch.tensor([[PAD_ID] * (width - len(p.prompt_tokens)) + list(p.prompt_tokens) for p in problems])
         attention = torch.tensor([[0] * (width - len(p.prompt_tokens)) + [1] * len(p.prompt_tokens) for p in problems])
         choice = Choice(temperature, draws(seeds, max_tokens).to(self.policy.device))
         settings = GenerationConfig(
             max_new_tokens=max_tokens,
             do_sample=False,  # the tokens are chosen by `choice`, which leaves one to take
             eos_token_id=self.end_ids,
-            pad_token_id=pad,
+            pad_token_id=PAD_ID,
             stop_strings=self.stop or None,
         )
         with self._autocast(), head_in(self.policy.model, self.policy.head_dtype):
@@ -124,16 +125,24 @@ class HFEngine:
         return [self._rollout(*row, max_tokens) for row in zip(responses, choice.logprobs().tolist(), strict=True)]
 
     def _rollout(self, tokens: list[int], logprobs: list[float], max_tokens: int) -> Rollout:
-        end = next((i + 1 for i, token in enumerate(tokens) if token in self.end_ids), None)
-        ended = end is not None
-        kept = tokens[:end]
-        if self.stop and not ended:
-            # A row that ended by a stop string is padded to the longest; the padding is not part of the response.
-            while kept and kept[-1] == self.tokenizer.pad_token_id:
-                kept.pop()
-            ended = any(stop in self.tokenizer.decode(kept) for stop in self.stop)
+        end = next((i + 1 for i, token in enumerate(tokens) if token in self.end_ids), len(tokens))
+        stopped = self._stopped(tokens[:end])
+        kept = tokens[: end if stopped is None else stopped]
+        ended = stopped is not None or (bool(kept) and kept[-1] in self.end_ids)
         text = self.tokenizer.decode(kept, skip_special_tokens=True)
         return Rollout(tuple(kept), tuple(logprobs[: len(kept)]), text, truncated=not ended and len(kept) >= max_tokens)
+
+    def _stopped(self, tokens: list[int]) -> int | None:
+        """How many tokens there are up to the end of the first stop text, behind which a row is padding; None where
+        there is no such text."""
+
+        def holds(count: int) -> bool:
+            text = self.tokenizer.decode(tokens[:count])
+            return any(stop in text for stop in self.stop)
+
+        if not self.stop or not holds(len(tokens)):
+            return None
+        return bisect_left(range(len(tokens)), True, key=holds)
 
     def _forward(self, **inputs):
         with self._autocast(), head_in(self.policy.model, self.policy.head_dtype):

@@ -8,7 +8,7 @@ P problems, n responses each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -69,13 +69,27 @@ def measure(results: Sequence[ProblemResult], ks: Sequence[int] | None = None) -
     )
 
 
-def training_metrics(results: Sequence[ProblemResult]) -> Metrics:
-    """The `eval/...` keys of a training run."""
+def training_metrics(sets: Mapping[str, Sequence[ProblemResult]], weights: Mapping[str, float]) -> Metrics:
+    """The `eval/...` keys of a training run: over the problems of all held-out sets, and where there are several, those
+    of each as `eval/<set>/...`. weights: verifier -> its weight in the reward."""
+    metrics = _keys("eval/", [result for results in sets.values() for result in results], weights)
+    if len(sets) > 1:
+        for name, results in sets.items():
+            metrics |= _keys(f"eval/{name}/", results, weights)
+    return metrics
+
+
+def _keys(before: str, results: Sequence[ProblemResult], weights: Mapping[str, float]) -> Metrics:
     found = measure(results)
     metrics = {
         "accuracy": found.accuracy.value,
         "accuracy_low": found.accuracy.low,
         "accuracy_high": found.accuracy.high,
+        "reward": fmean(
+            sum(weight * (response.rewards[name] or 0.0) for name, weight in weights.items())
+            for result in results
+            for response in result.responses
+        ),
         "length": found.length,
         "length_correct": found.length_correct,
         "length_incorrect": found.length_incorrect,
@@ -85,7 +99,7 @@ def training_metrics(results: Sequence[ProblemResult]) -> Metrics:
     for name, estimates in (("pass@k", found.pass_at), ("maj@k", found.maj_at)):
         if found.responses in estimates:
             metrics[name] = estimates[found.responses].value
-    return {f"eval/{name}": value for name, value in metrics.items()}
+    return {f"{before}{name}": value for name, value in metrics.items()}
 
 
 def accuracy_by(results: Sequence[ProblemResult], column: str) -> dict[Any, tuple[int, Estimate]]:

@@ -11,7 +11,7 @@ from grpo.errors import UserError
 from grpo.flags import DataFlags, EngineFlags, VerifierFlags, check_choices, check_head, flag, require
 from grpo.model.model_folder import check_model_files
 from grpo.presets import EMBEDDED_MODEL, PRESETS
-from grpo.problems.templates import check_template
+from grpo.problems.templates import check_prompts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class SubjectFlags:
     problems: int | None = None
     """The first so many problems of each set; unset: 256 (embedded) or all."""
     template: tuple[str, ...] = ("auto",)
-    """Prompt templates, each of which is an evaluation: auto, chat (the tokenizer's own), qwen_math, r1, plain."""
+    """Prompt templates, each of which is an evaluation: auto, chat, qwen_math, r1, plain, or a file."""
     reward: tuple[str, ...] | None = None
     """Verifiers for all sets, the first of which says what is correct; unset: those of each set."""
     results: tuple[Path, ...] | None = None
@@ -77,6 +77,7 @@ RULES = {
         "problems",
         "max_prompt_tokens",
         "max_response_tokens",
+        "correct_at",
     ),
     "must not be negative": ("responses", "verifier_memory_limit"),
     "must not be more than 2": ("temperature",),  # which vLLM refuses
@@ -97,7 +98,7 @@ def completed(options: Options) -> Options:
     _refuse_empty(options, "model", "data", "template", "reward", "k")
     check_head(options, options.device)
     for template in options.template:
-        check_template(template)
+        check_prompts(template, options.system, options.chat_args)
     if options.device != "auto" and options.engine == "vllm":
         raise UserError(
             f"--device {options.device} has no meaning for vllm, which has its own. Give --engine hf with it."

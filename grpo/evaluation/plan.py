@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grpo import plugins
 from grpo.errors import UserError
 from grpo.evaluation.options import Options
 from grpo.evaluation.results import ProblemResult, problem_key, read_results, write_results
@@ -22,12 +20,16 @@ from grpo.evaluation.sets import load_sets
 from grpo.files import cut_torn_line, read_json, write_json
 from grpo.model.pretrained import check_model, load_tokenizer
 from grpo.presets import EMBEDDED_MODEL
-from grpo.problems.templates import encode, template_of
+from grpo.problems.set_names import data_name, unique_names
+from grpo.problems.templates import encode, is_file, template_of
 from grpo.records import Problem
 
 SETTINGS = (
     "problem_column",
     "answer_column",
+    "correct_at",
+    "system",
+    "chat_args",
     "problems",
     "max_prompt_tokens",
     "max_response_tokens",
@@ -70,7 +72,6 @@ def plan(options: Options) -> dict[str, list[Evaluation]]:
         tokenizer = load_tokenizer(model, trust_remote_code=options.trust_remote_code)
         check_model(
             model,
-            tokenizer,
             max_prompt_tokens=options.max_prompt_tokens,
             max_response_tokens=options.max_response_tokens,
             trust_remote_code=options.trust_remote_code,
@@ -78,9 +79,11 @@ def plan(options: Options) -> dict[str, list[Evaluation]]:
         planned[model] = []
         for data, (rows, reward) in sets.items():
             for template in dict.fromkeys(options.template):
-                encoded = encode(rows, tokenizer, template=template, max_prompt_tokens=options.max_prompt_tokens)
+                how = dict(template=template, system=options.system, chat_args=options.chat_args)
+                encoded = encode(rows, tokenizer, max_prompt_tokens=options.max_prompt_tokens, **how)
                 for decoding, (responses, temperature) in decodings(options).items():
-                    names = dict(model=model_names[model], data=data_names[data], template=template, decoding=decoding)
+                    short = Path(template).stem if is_file(template) else template
+                    names = dict(model=model_names[model], data=data_names[data], template=short, decoding=decoding)
                     settings = dict(
                         model=model, weights=weights_mark(model), data=data, data_dir=options.data_dir, reward=reward,
                         template=template_of(tokenizer, template), responses=responses, temperature=temperature,
@@ -147,23 +150,6 @@ def model_name(model: str) -> str:
     if path.name == "model":
         return path.parent.name
     return f"{path.parent.name}-{path.name}" if path.name.startswith("checkpoint-") else path.name
-
-
-def data_name(data: str) -> str:
-    """`math500` -> `math500`, `./my/problems.jsonl` -> `problems`, `./mine.py:hard` -> `mine.hard`."""
-    if data.endswith((".jsonl", ".json")):
-        return Path(data).stem
-    return plugins.short_name(data) if data.partition(":")[0].endswith(".py") else data.rpartition("/")[2]
-
-
-def unique_names(specs: Sequence[str], short: Callable[[str], str]) -> dict[str, str]:
-    """Spec -> its short name as part of a file name; the whole of it where two short ones are the same."""
-    names = {spec: re.sub(r"[^\w.+]+", "-", short(spec)).strip("-") for spec in specs}
-    taken = list(names.values())
-    return {
-        spec: name if taken.count(name) == 1 else re.sub(r"[^\w.+]+", "-", spec).strip("-")
-        for spec, name in names.items()
-    }
 
 
 def weights_mark(model: str) -> str | None:

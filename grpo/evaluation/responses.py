@@ -53,7 +53,7 @@ def evaluate(
             verified.append(
                 ResponseResult(
                     text=rollout.text,
-                    correct=passes(said[first_verifier].reward, rollout.truncated),
+                    correct=passes(said[first_verifier].reward, rollout.truncated, verifiers.correct_at),
                     rewards={name: outcome.reward for name, outcome in said.items()},
                     tokens=len(rollout.tokens),
                     truncated=rollout.truncated,

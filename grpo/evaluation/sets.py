@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grpo.evaluation.options import Options
-from grpo.problems.rows import Row, check_data_dir, data_rewards, load_rows
+from grpo.problems.rows import Row, check_data_dir, data_rewards, is_built_in, load_rows
 from grpo.verifiers.verify import check_specs
 
 
@@ -13,7 +13,8 @@ def load_sets(options: Options) -> dict[str, tuple[list[Row], tuple[str, ...]]]:
     columns = dict(problem_column=options.problem_column, answer_column=options.answer_column)
     sets = {}
     for data in dict.fromkeys(options.data):
-        rows = load_rows(data, "test", data_dir=options.data_dir, **columns)[: options.problems]
+        named = {} if is_built_in(data) and len(options.data) > 1 else columns  # several: those of data/ have their own
+        rows = load_rows(data, "test", data_dir=options.data_dir, **named)[: options.problems]
         reward = options.reward or data_rewards(data)
         rows = [{"max_response_tokens": options.max_response_tokens} | row for row in rows]  # as in training
         check_specs(reward, set(rows[0]))

@@ -20,6 +20,7 @@ from grpo.evaluation.results import ProblemResult, append_results
 from grpo.model.head import HEAD_DTYPES
 from grpo.model.policy import Policy
 from grpo.model.pretrained import load_model, load_tokenizer
+from grpo.problems.markers import marker_ids
 from grpo.setup import engine_settings, make_verifiers
 from grpo.verifiers.verify import Verifiers
 
@@ -101,12 +102,15 @@ def engine_of(model: str, options: Options) -> Engine:
         policy = Policy(
             loaded, temperature=1.0, micro_batch_tokens=1, head_dtype=head_dtype
         )  # generates only; nothing is trained
+    tokenizer = load_tokenizer(model, trust_remote_code=options.trust_remote_code)
+    # The ends of all templates of the command: where a model writes the end of a turn, it has ended in any of them.
+    markers = {i for template in options.template for i in marker_ids(tokenizer, template, options.chat_args)}
     settings = engine_settings(
         options,
+        markers=tuple(sorted(markers)),
         stop=options.stop,
         max_prompt_tokens=options.max_prompt_tokens,
         max_response_tokens=options.max_response_tokens,
         sequences=options.chunk_problems * max(options.responses, 1),
     )
-    tokenizer = load_tokenizer(model, trust_remote_code=options.trust_remote_code)
     return make_engine(options.engine, model, tokenizer, settings, policy)

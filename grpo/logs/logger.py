@@ -6,9 +6,11 @@ with Logger(Path("runs/first"), steps=100, config={}, wandb_mode="off", project=
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,14 +186,22 @@ def step_line(metrics: Metrics) -> str:
     shown = [text.format(metrics[name]) for name, text in SHOWN.items() if metrics.get(name) is not None]
     if metrics.get("eval/accuracy") is not None:
         shown.append(f"| held-out accuracy {accuracy_text(metrics)}, length {metrics['eval/length']:.1f}")
+        shown += [f"| {name} {accuracy_text(metrics, f'{name}/')}" for name in sets_of(metrics)]
     return f"step {int(metrics['step']):4d}  " + "  ".join(shown)
 
 
-def accuracy_text(metrics: Metrics) -> str:
-    """`91.5% [88.2, 94.5]`: held-out accuracy with its 95% interval, where one problem does not leave it without."""
-    low, high = metrics.get("eval/accuracy_low"), metrics.get("eval/accuracy_high")
+def accuracy_text(metrics: Metrics, of_set: str = "") -> str:
+    """`91.5% [88.2, 94.5]`: held-out accuracy with its 95% interval, where one problem does not leave it without.
+    of_set: `NAME/` for one of several sets."""
+    accuracy, low, high = (metrics.get(f"eval/{of_set}accuracy{end}") for end in ("", "_low", "_high"))
     interval = "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{metrics['eval/accuracy']:.1%}{interval}"
+    return f"{accuracy:.1%}{interval}"
+
+
+def sets_of(metrics: Metrics) -> list[str]:
+    """The held-out sets of a row, where there are several."""
+    found = (re.fullmatch("eval/(.+)/accuracy", name) for name in metrics)
+    return [match[1] for match in found if match]
 
 
 def summary(folder: Path) -> str:
@@ -206,6 +216,8 @@ def summary(folder: Path) -> str:
             "length": lambda row: f"{row['eval/length']:.1f} tokens",
             "truncated": lambda row: f"{row['eval/truncated']:.1%}",
         }
+        for name in [name for name in sets_of(last) if name in sets_of(first)]:
+            texts[name] = partial(accuracy_text, of_set=f"{name}/")
         for name, text in texts.items():
             lines.append(
                 f"held-out {name:9s} {text(first):>19s} at step {first['step']}  ->  "

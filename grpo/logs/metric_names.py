@@ -56,6 +56,7 @@ METRICS: dict[str, str] = {
     "eval/accuracy": "share of held-out responses that are correct at --eval-temperature; a truncated one is not",
     "eval/accuracy_low": "lower end of its 95% interval, by a bootstrap over problems",
     "eval/accuracy_high": "upper end of it",
+    "eval/reward": "mean of the verifiers' weighted sum over the held-out responses, whatever --truncated says",
     "eval/pass@k": "chance that one of k = --eval-responses responses is correct; absent where k is 1",
     "eval/maj@k": "share of held-out problems whose most frequent answer is correct; absent where k is 1",
     "eval/length": "mean response length on the held-out problems",
@@ -63,5 +64,6 @@ METRICS: dict[str, str] = {
     "eval/length_incorrect": "mean length of all others",
     "eval/truncated": "share of held-out responses cut at the limit",
     "eval/failures": "held-out responses on which the first verifier raised or timed out; they count as incorrect",
+    "eval/<set>/...": "the same of one set, where --eval-data names several; without <set> it is of all their problems",
 }
 """Every key of metrics.jsonl and wandb, in one sentence each; the README's table is this one."""

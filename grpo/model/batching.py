@@ -13,9 +13,13 @@ from torch import Tensor
 
 from grpo.records import Batch, Group
 
+PAD_ID = 0
+"""What rows are filled up with: an id that every model knows. No token attends to it, and nothing is read where it
+stands, so that it need not be the tokenizer's pad token, and a tokenizer may have none."""
+
 
 def collate(
-    groups: Sequence[Group], pad_id: int, *, mask_truncated: bool = False, dropped: Tensor | None = None
+    groups: Sequence[Group], pad_id: int = PAD_ID, *, mask_truncated: bool = False, dropped: Tensor | None = None
 ) -> Batch:
     """P groups of G -> one Batch of B = P * G sequences, padded on the right and shifted once.
 

@@ -29,24 +29,16 @@ PRECISIONS = {"mixed": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_tokenizer(source: str, *, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or hub name. Raises: UserError where it is missing or has no pad token."""
+    """The tokenizer of a folder or hub name. Raises: UserError where it is missing."""
     check_tokenizer_files(source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError) as error:  # not found, offline, or files that are no tokenizer
         raise _not_loaded("tokenizer", source, error) from error
-    if tokenizer.pad_token_id is None:
-        raise UserError(
-            f"The tokenizer of {source} has no pad token. Set one that never occurs in text and is not the end of "
-            'sequence, as "pad_token" in tokenizer_config.json (Qwen: <|endoftext|>, Llama 3: '
-            "<|finetune_right_pad_id|>)."
-        )
-    return tokenizer
 
 
 def check_model(
     source: str,
-    tokenizer: PreTrainedTokenizerBase,
     *,
     max_prompt_tokens: int,
     max_response_tokens: int,
@@ -54,8 +46,7 @@ def check_model(
 ) -> None:
     """Read the model's config, not its weights.
 
-    Raises: UserError where there is none, no safetensors beside it, a pad token outside its vocabulary, or fewer
-    positions than prompt and response need.
+    Raises: UserError where there is none, no safetensors beside it, or fewer positions than prompt and response need.
     """
     check_weight_files(source)
     config = load_config(source, trust_remote_code=trust_remote_code)
@@ -64,12 +55,6 @@ def check_model(
         raise UserError(
             f"--max-prompt-tokens {max_prompt_tokens} and --max-response-tokens {max_response_tokens} together are "
             f"more than the {positions} positions of {source}. Lower one of them."
-        )
-    embeddings = config.get_text_config().vocab_size  # of a model that also sees, its language part
-    if tokenizer.pad_token_id >= embeddings:
-        raise UserError(
-            f"The pad token {tokenizer.pad_token} has id {tokenizer.pad_token_id}, but the model of {source} has only "
-            f"{embeddings} embeddings. Set a pad token that the model knows in tokenizer_config.json."
         )
 
 

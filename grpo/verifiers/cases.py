@@ -15,6 +15,8 @@ from typing import Any
 
 from grpo.errors import UserError
 from grpo.files import read_jsonl
+from grpo.problems.columns import MISSING, names_of, value_of
+from grpo.problems.row_files import read_row_file
 from grpo.problems.rows import has_split, load_rows
 
 Row = dict[str, Any]
@@ -22,12 +24,13 @@ Row = dict[str, Any]
 
 def read_problems(data: str, split: str, data_dir: Path | None, gold: str) -> list[Row]:
     """The rows of `--data`, each with a gold answer. Raises: UserError where they are not found or lack one."""
-    if not has_split(data):
-        return _read_rows(Path(data), [gold])
-    rows = load_rows(data, split, data_dir=data_dir)
-    if lacking := [row for row in rows if gold not in row]:
-        raise UserError(f"--data {data}: a row lacks {gold}; it has: {', '.join(lacking[0])}.")
-    return rows
+    if data.endswith((".jsonl", ".json")):  # what is wrong is said by its line
+        rows = _read_rows(Path(data), [] if "." in gold else [gold])
+    else:
+        rows = load_rows(data, split, data_dir=data_dir) if has_split(data) else read_row_file(Path(data).expanduser())
+    if lacking := [row for row in rows if value_of(row, gold) is MISSING]:
+        raise UserError(f"--data {data}: a row lacks {gold}; it has: {names_of(lacking[0])}.")
+    return [row if gold in row else {**row, gold: value_of(row, gold)} for row in rows]
 
 
 def read_labelled(path: Path) -> list[Row]:

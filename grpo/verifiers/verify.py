@@ -70,6 +70,7 @@ class Verifiers:
         time_limit: seconds of wall clock for one call.
         memory_limit: MiB of address space for one call, above what the worker uses after its imports; 0 for no limit.
         max_failure_share: share of a step's responses on which a verifier may fail before the run stops.
+        correct_at: the reward of the first verifier from which on a response is correct.
 
     Raises: UserError as `check_specs` does, and for a number out of its range.
     """
@@ -82,6 +83,7 @@ class Verifiers:
         time_limit: float = 5.0,
         memory_limit: int = 1024,
         max_failure_share: float = 0.5,
+        correct_at: float = 1.0,
     ) -> None:
         if workers < 1 or time_limit <= 0 or memory_limit < 0 or not 0 <= max_failure_share <= 1:
             raise UserError(
@@ -89,6 +91,7 @@ class Verifiers:
                 f"{max_failure_share}: verifiers need at least one worker, a positive time limit, a memory limit of at "
                 "least 0 (0 is none) and a share between 0 and 1."
             )
+        self.correct_at = correct_at
         self._verifiers = load_all(specs)
         self._failures = Failures(max_failure_share, time_limit=time_limit, memory_limit=memory_limit)
         self._singles = [verifier for verifier in self._verifiers if verifier.kind == "single"]
@@ -130,7 +133,7 @@ class Verifiers:
             total += verifier.weight * by_verifier[verifier.name].nan_to_num(nan=0.0)
         errors = {name: sum(o.failure == "error" for o in row) for name, row in outcomes.items()}
         timeouts = {name: sum(o.failure == "timeout" for o in row) for name, row in outcomes.items()}
-        return Rewards(total=total, by_verifier=by_verifier, errors=errors, timeouts=timeouts)
+        return Rewards(total, by_verifier, errors, timeouts, self.correct_at)
 
     def outcomes(self, groups: Sequence[Group]) -> dict[str, list[Outcome]]:
         """Verifier name -> the outcome of each of the P * G responses, in order; what `__call__` makes rewards of."""
@@ -148,6 +151,11 @@ class Verifiers:
             return outcomes
         finally:
             self._forget()
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Verifier name -> its weight in the total."""
+        return {verifier.name: verifier.weight for verifier in self._verifiers}
 
     def final_answer(self, response: str) -> str | None:
         """What a response answers, as text, by the function `final_answer` of the first verifier's file.

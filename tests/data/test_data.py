@@ -360,7 +360,7 @@ def test_a_run_may_mix_a_generated_set_with_one_from_the_folder(small, tmp_path,
     config = parse(["--eval-data", "gsm8k", "--data-dir", str(small)])
     rows, held_out = load_data(config)
     assert len(rows) == 8192 and rows[0]["problem"].endswith("=")
-    assert held_out == [{"max_response_tokens": 96, "id": "0", "problem": "p", "answer": "1", "solution": "s"}]
+    assert held_out["gsm8k"] == [{"max_response_tokens": 96, "id": "0", "problem": "p", "answer": "1", "solution": "s"}]
     assert config.to_json()["data_dir"] == str(small)
     with pytest.raises(UserError, match="nothing would be read from it, because arithmetic does not"):
         load_data(parse(["--data-dir", str(small)]))

@@ -1,56 +1,27 @@
 """Ends and padding under made-up tokenizers and chat templates."""
 
-import pytest
+from chat_tokenizers import ENDS_BY_END, ENDS_BY_TEXT, REFUSES, chat_tokenizer
 from conftest import END, OTHER_END, make_tokenizer
-from made_up import CHATML, ENDS_BY_END, ENDS_BY_TEXT, REFUSES, bad, chat_tokenizer, one
+from made_up import bad, one
 
-from grpo.diagnosis.ends import Marker, end_findings, template_marker
+from grpo.diagnosis.ends import end_findings
+from grpo.problems.markers import marker_ids
 
 IM_END = chat_tokenizer().convert_tokens_to_ids("<|im_end|>")
 
 
 def found(tokenizer, ends=(END,), template="auto", stop=(), engine="vllm"):
+    ends = (*ends, *marker_ids(tokenizer, template))
     return list(end_findings(tokenizer, ends, template=template, stop=stop, engine=engine))
 
 
-@pytest.mark.parametrize(
-    "template,chat,expected",
-    [
-        ("chat", CHATML, Marker("<|im_end|>", IM_END)),
-        ("auto", ENDS_BY_END, Marker("<end>", END)),
-        ("chat", ENDS_BY_TEXT, Marker("###", None)),
-        ("chat", "{% for m in messages %}{{ m['content'] }}{% endfor %}", Marker("", None)),
-        ("chat", REFUSES, None),
-        ("chat", "{{ messages[0]['content'] }}", None),  # drops what an assistant says
-        ("qwen_math", CHATML, Marker("<|im_end|>", IM_END)),
-        ("r1", CHATML, Marker("</answer>", None)),
-        ("plain", CHATML, Marker("", None)),
-    ],
-)
-def test_the_end_that_a_template_writes(template, chat, expected):
-    assert template_marker(chat_tokenizer(chat), template) == expected
-
-
 def test_ends_that_agree():
-    findings = found(chat_tokenizer(), (END, IM_END))
+    findings = found(chat_tokenizer())
     assert not bad(findings)
     assert [f.found for f in findings][:2] == [
         f"a response ends at <end> (1), <|im_end|> ({IM_END})",
         f"template chat ends a response by <|im_end|> ({IM_END}), which is one of them",
     ]
-
-
-def test_an_end_of_the_chat_template_that_ends_nothing_is_a_fault():
-    """A base model, whose end of sequence is another one than its chat template writes."""
-    finding = one(found(chat_tokenizer()), "fault")
-    assert f"ends a response by <|im_end|> ({IM_END}), at which the engine does not stop" in finding.found
-    assert f'"eos_token_id": [1, {IM_END}] into generation_config.json' in finding.advice
-
-
-def test_under_a_named_template_it_is_a_warning():
-    assert (
-        "template qwen_math ends a response by" in one(found(chat_tokenizer(), template="qwen_math"), "warning").found
-    )
 
 
 def test_an_end_that_is_plain_text_wants_a_stop():
@@ -84,6 +55,5 @@ def test_padding():
     assert not bad(found(tokenizer))
     tokenizer.pad_token = "<end>"
     assert "the pad token <end> (1) also ends a response" in one(found(tokenizer), "warning").found
-    assert "--engine vllm" in one(found(tokenizer, stop=("x",), engine="hf"), "fault").advice
     tokenizer.pad_token = None
-    assert "has no pad token" in one(found(tokenizer), "fault").found
+    assert not bad(found(tokenizer))

@@ -43,7 +43,6 @@ def rehearsed(verifiers, **flags):
     found = rehearse(
         config, problems, engine=engine, policy=policy, verifiers=verifiers,
         reference=make_reference(policy, config, None), probe=make_probe(config, policy, engine, tokenizer),
-        pad_id=tokenizer.pad_token_id,
     )  # fmt: skip
     assert all(torch.equal(value, before[name]) for name, value in policy.weights())
     assert all(parameter.grad is None for parameter in policy.model.parameters())

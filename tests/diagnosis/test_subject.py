@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from chat_tokenizers import CHATML, chat_tokenizer
 from conftest import make_tokenizer
-from made_up import CHATML, bad, chat_tokenizer
+from made_up import bad
 
 from grpo.config import Config
 from grpo.diagnosis.memory import GIB, Place
@@ -49,14 +50,15 @@ def test_the_embedded_model_and_its_data():
 
 
 def test_several_faults_are_all_told(folder):
-    """A base model with a chat template, no pad token, and a verifier that the data does not fit."""
+    """A base model with a chat template, no pad token, too few positions, and a verifier that the data does not fit."""
     tokenizer = chat_tokenizer(CHATML)
     tokenizer.pad_token = None
     model = folder(tokenizer, eos_token_id=1)
-    findings, subject = examined(model=model, data="arithmetic", reward=("countdown",), max_prompt_tokens=200)
+    findings, subject = examined(model=model, data="arithmetic", reward=("countdown",), max_prompt_tokens=500)
     faults = [(f.check, f.found) for f in findings if f.level == "fault"]
-    assert [check for check, _ in faults] == ["verifiers", "ends", "ends"]
-    assert "requires 'nums', 'target'" in faults[0][1] and "<|im_end|>" in faults[1][1] and "no pad" in faults[2][1]
+    assert [check for check, _ in faults] == ["verifiers", "model"]
+    assert "requires 'nums', 'target'" in faults[0][1] and "more than the 512 positions" in faults[1][1]
+    assert subject.ends == (1, tokenizer.convert_tokens_to_ids("<|im_end|>"))
     assert subject.lacking() == ["verifiers", "model or memory"] and subject.problems
 
 
@@ -75,7 +77,7 @@ def test_more_tokens_than_positions(folder):
 
 def test_data_that_is_not_there_hides_nothing_of_the_model(folder):
     findings, subject = examined(model=folder(chat_tokenizer(CHATML), eos_token_id=1), data="./no.jsonl")
-    assert [f.check for f in findings if f.level == "fault"] == ["data", "ends"]
+    assert [f.check for f in findings if f.level == "fault"] == ["data"]
     assert subject.lacking() == ["data"] and subject.fits
 
 

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 
 import numpy as np
@@ -14,7 +15,7 @@ from grpo.engines import choose
 from grpo.engines.choose import EngineSettings, choose_engine, end_of_sequence_ids, make_engine
 from grpo.engines.hf_engine import Choice, HFEngine
 from grpo.errors import UserError
-from grpo.model.batching import collate
+from grpo.model.batching import PAD_ID, collate
 from grpo.records import Problem
 
 TOLERANCE = 2e-5  # float32, nats
@@ -228,6 +229,31 @@ def test_stop_texts_end_a_response_and_stay_in_it(request, tied_folder, tokenize
             assert len(rollout.logprobs) == len(rollout.tokens)
             assert tokenizer.decode(rollout.tokens, skip_special_tokens=True) == rollout.text
         assert gap(groups, policy, 1.0) < TOLERANCE
+
+
+def test_padding_is_never_taken_for_the_models_own_whatever_its_id(tied_folder, tokenizer):
+    """hf fills rows up behind a stop text by token 0: also where 0 ends a response, and where a response ends by it."""
+    policy = make_policy(tied_folder)
+    engine = HFEngine(policy, tokenizer, end_ids=[PAD_ID, END], stop=["a", "b", "c"])
+    (group,) = generate(engine, [Problem("", (4, 5, 6), {})], group_size=32, max_tokens=60)
+    stopped = [r for r in group.rollouts if r.text and r.text[-1] in "abc"]
+    assert stopped and all(PAD_ID not in rollout.tokens and not rollout.truncated for rollout in stopped)
+    limit = engine._rollout([7, 8, PAD_ID + 3, 9, 9], [0.0] * 5, 5)
+    assert limit.truncated and len(limit.tokens) == 5
+    engine.end_ids, engine.stop = [END], ["z"]  # <pad> has an a in it
+    limit = engine._rollout([7, 8, 9, PAD_ID, PAD_ID], [0.0] * 5, 5)  # no stop text: the model wrote these itself
+    assert limit.truncated and limit.tokens == (7, 8, 9, PAD_ID, PAD_ID)
+
+
+def test_the_end_that_a_template_writes_ends_a_response(tied_folder, tokenizer):
+    """Any id, here that of a byte: the response has it as its last token, and is not truncated."""
+    policy, byte = make_policy(tied_folder), 77
+    settings = replace(SETTINGS, markers=(byte,))
+    (group,) = generate(
+        make_engine("hf", str(tied_folder), tokenizer, settings, policy), [Problem("", (4, 5, 6), {})], group_size=64
+    )
+    ended = [rollout for rollout in group.rollouts if byte in rollout.tokens]
+    assert ended and all(r.tokens.index(byte) == len(r.tokens) - 1 and not r.truncated for r in ended)
 
 
 def test_hf_engine_in_chunks_gives_every_problem_the_responses_that_it_gets_in_one(tied_folder, tokenizer, problems):

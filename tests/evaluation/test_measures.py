@@ -1,6 +1,7 @@
 """What the results of an evaluation come to, by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from synthetic_evaluations import RESULTS, problem, response
@@ -11,6 +12,8 @@ from grpo.evaluation.pairing import paired
 from grpo.evaluation.results import read_results
 from grpo.intervals import Estimate
 from grpo.logs.metric_names import METRICS
+
+WEIGHTS = {"exact": 2.0}
 
 
 def test_measures_by_hand():
@@ -71,14 +74,31 @@ def test_a_problem_that_is_asked_twice_is_no_further_evidence():
 
 
 def test_the_keys_of_training_are_explained_and_by_hand():
-    found = training_metrics(RESULTS)
+    found = training_metrics({"a": RESULTS}, WEIGHTS)
     assert set(found) <= set(METRICS) and {"eval/pass@k", "eval/maj@k"} <= set(found)
     assert found["eval/accuracy"] == pytest.approx(1 / 3) and found["eval/accuracy_high"] == pytest.approx(2 / 3)
     assert (found["eval/pass@k"], found["eval/maj@k"], found["eval/failures"]) == (pytest.approx(2 / 3), 0.5, 1.0)
-    single = training_metrics([problem(0, response(True)), problem(1, response(False))])
+    single = training_metrics({"a": [problem(0, response(True)), problem(1, response(False))]}, WEIGHTS)
     assert not {"eval/pass@k", "eval/maj@k"} & set(single)
     assert single["eval/accuracy"] == 0.5 and single["eval/length_incorrect"] == 10.0
-    assert training_metrics([problem(0, response(True))])["eval/length_incorrect"] is None
+    assert training_metrics({"a": [problem(0, response(True))]}, WEIGHTS)["eval/length_incorrect"] is None
+
+
+def test_several_sets_have_keys_of_their_own_beside_those_of_all_their_problems():
+    sets = {"easy": [problem(0, response(True))], "hard": [problem(1, response(False)), problem(2, response(False))]}
+    found = training_metrics(sets, WEIGHTS)
+    assert {key.rpartition("/")[0] for key in found} == {"eval", "eval/easy", "eval/hard"}
+    assert (found["eval/easy/accuracy"], found["eval/hard/accuracy"]) == (1.0, 0.0)
+    assert found["eval/accuracy"] == pytest.approx(1 / 3)  # of the three problems
+    assert (found["eval/easy/reward"], found["eval/hard/reward"]) == (2.0, 0.0)
+    assert found["eval/reward"] == pytest.approx(2 / 3)
+
+
+def test_the_reward_is_the_weighted_sum_and_what_does_not_apply_is_0():
+    graded = replace(response(False), rewards={"grade": 0.5, "form": None})
+    formed = replace(response(False), rewards={"grade": 0.25, "form": 1.0})
+    found = training_metrics({"a": [problem(0, graded, formed)]}, {"grade": 1.0, "form": 0.1})
+    assert found["eval/reward"] == pytest.approx((0.5 + 0.25 + 0.1) / 2)
 
 
 def test_a_training_evaluation_writes_what_it_measured(tmp_path, monkeypatch):
@@ -92,5 +112,7 @@ def test_a_training_evaluation_writes_what_it_measured(tmp_path, monkeypatch):
     for row in rows:
         results = read_results(tmp_path / "runs" / "run" / "evaluations" / f"step-{row['step']:06d}.jsonl")
         assert len(results) == 6 and {len(result.responses) for result in results} == {3}
-        assert {key: value for key, value in row.items() if key.startswith("eval/")} == training_metrics(results)
+        assert {key: value for key, value in row.items() if key.startswith("eval/")} == training_metrics(
+            {"arithmetic": results}, {"math_answer": 1.0}
+        )
         assert row["eval/accuracy_low"] < row["eval/accuracy"] < row["eval/accuracy_high"]

@@ -10,7 +10,7 @@ from synthetic_evaluations import TINY, planned, result, small
 
 from grpo.errors import UserError
 from grpo.evaluation.options import Options
-from grpo.evaluation.plan import claim, data_name, finished, model_name, unique_names
+from grpo.evaluation.plan import claim, finished, model_name
 from grpo.evaluation.results import append_results, read_results, write_results
 
 
@@ -53,18 +53,6 @@ def test_prompts_that_are_too_long_are_counted(tmp_path):
 )
 def test_short_names_of_models(spec, name):
     assert model_name(spec) == name
-
-
-def test_short_names_of_data_and_what_happens_where_they_clash():
-    specs = ["math500", "./a/mine.jsonl", "./mine.py:hard", "org/set:main", "/b/mine.jsonl"]
-    assert [data_name(spec) for spec in specs] == ["math500", "mine", "mine.hard", "set:main", "mine"]
-    assert list(unique_names(specs, data_name).values()) == [
-        "math500",
-        ".-a-mine.jsonl",
-        "mine.hard",
-        "set-main",
-        "b-mine.jsonl",
-    ]
 
 
 # Resuming ---------------------------------------------------------------------------------------------------------

@@ -50,12 +50,10 @@ def test_an_error_without_a_message_is_explained(folder, monkeypatch):
 
 
 def test_a_model_that_also_sees_has_its_numbers_in_its_text_part(folder):
-    tokenizer = load_tokenizer(str(folder), **NO_CODE)
-    small = dict(vocab_size=tokenizer.pad_token_id, max_position_embeddings=40)
+    small = dict(vocab_size=9, max_position_embeddings=40)
     Gemma3Config(text_config=small).save_pretrained(folder)
     assert position_limit(load_config(str(folder), **NO_CODE)) == 40
     budget = dict(max_prompt_tokens=20, **NO_CODE)
     with pytest.raises(UserError, match="more than the 40 positions"):
-        check_model(str(folder), tokenizer, max_response_tokens=21, **budget)
-    with pytest.raises(UserError, match=f"has only {tokenizer.pad_token_id} embeddings"):
-        check_model(str(folder), tokenizer, max_response_tokens=20, **budget)
+        check_model(str(folder), max_response_tokens=21, **budget)
+    check_model(str(folder), max_response_tokens=20, **budget)
