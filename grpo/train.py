@@ -251,7 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
                     train(config, parts)
                     if config.lora is not None:
                         save_trained(config.run_folder / "adapter", parts.policy, parts.tokenizer)
-                    save_model(config.run_folder / "model", parts.policy, parts.tokenizer)
+                    save_model(config.run_folder / "model", parts.policy, parts.tokenizer, config.save_dtype)
                 parts.logger.say(summary(config.run_folder))
     except (UserError, RunError) as error:
         say_end(f"error: {error}", error)

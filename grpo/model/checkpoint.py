@@ -32,6 +32,7 @@ from grpo.files import read_json, write_json
 from grpo.folders import folder_written_whole
 from grpo.model.optimizers import state_bytes
 from grpo.model.policy import Policy
+from grpo.model.saved_dtype import recast
 from grpo.problems.lengths import EarlierLengths
 
 if TYPE_CHECKING:
@@ -60,10 +61,15 @@ class Restored:
     wandb_id: str | None
 
 
-def save_model(folder: Path, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
-    """The policy as a folder that transformers and vLLM load. Raises: RunError, with the old folder in place."""
+def save_model(folder: Path, policy: Policy, tokenizer: PreTrainedTokenizerBase, dtype: str | None = None) -> None:
+    """The policy as a folder that transformers and vLLM load. dtype: one of SAVE_DTYPES; None: that of the weights.
+
+    Raises: RunError, with the old folder in place.
+    """
     with _written(folder, needed=_bytes(policy.model.state_dict())) as part:
         policy.save(part)
+        if dtype is not None:
+            recast(part, dtype)
         tokenizer.save_pretrained(part)
 
 
@@ -145,7 +151,7 @@ def restore(checkpoint: Path, trained: Trained) -> Restored:
     policy = trained.policy
     state = torch.load(checkpoint / STATE, weights_only=True, map_location="cpu")  # copied to the device below
     policy.optimizer.load_state_dict(state["optimizer"])
-    policy.schedule.load_state_dict(state["schedule"])
+    policy.restore_schedule(state["schedule"])
     policy.skipped_in_a_row = state.get("skipped_in_a_row", 0)  # as all below: earlier versions did not know it
     for name in ("kl_coef", "old_kl_coef"):
         weight = getattr(trained, name)
