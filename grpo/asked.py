@@ -43,8 +43,10 @@ RULES = {
         "micro_batch_tokens",
         "concurrency",
         "plan_for",
+        "plan_ranks",
         "eval_responses",
         "verifier_workers",
+        "tensor_parallel",
         "temperature",
         "learning_rate",
         "lora_rank",
@@ -55,6 +57,7 @@ RULES = {
         "kv_cache_gib",
         "keep",
         "verifier_time_limit",
+        "rank_minutes",
         "correct_at",
     ),
     "must not be negative": (

@@ -28,6 +28,8 @@ from grpo.model.lora import check_targets
 from grpo.model.pretrained import load_config
 from grpo.presets import WITHOUT_PLAN
 
+ONE_PROCESS = ("--optimizer", "--precision", "--reference-device")
+"""Changes that several processes refuse (resolve.check_ranks)."""
 RANK = 16
 """Of the adapter that is suggested where all weights do not fit."""
 
@@ -64,10 +66,12 @@ class Plan:
             console.print(line)
 
 
-def settled(config: Config) -> tuple[Config, Plan | None]:
-    """The config with its gaps filled, and its plan where it has a card. A model of an unknown kind has
-    none, and gets what is usual. Raises: UserError for the plan of a card that is not there, and for --lora-targets
-    that are not in the model.
+def settled(config: Config, ranks: int = 1, nodes: int = 1) -> tuple[Config, Plan | None]:
+    """The config with its gaps filled, and its plan where it has a card. A model of an unknown kind has none, and gets
+    what is usual.
+
+    ranks: processes of the run, on so many machines. Raises: UserError for the plan of a card that is not there, and
+    for --lora-targets that are not in the model.
     """
     if config.lora is not None:
         base = load_config(config.model, trust_remote_code=config.trust_remote_code)
@@ -79,7 +83,10 @@ def settled(config: Config) -> tuple[Config, Plan | None]:
     if found.model_type not in KNOWN and not config.planned:
         usual = {name: value for name, value in WITHOUT_PLAN.items() if getattr(config, name) is None}
         return replace(config, **usual), None
-    plan = make_plan(config, shape_of(found, trust_remote_code=config.trust_remote_code), *card)
+    if config.planned and ranks == 1:
+        ranks = config.plan_ranks
+    shape = shape_of(found, trust_remote_code=config.trust_remote_code)
+    plan = make_plan(config, shape, *card, ranks=ranks, shards=ranks // nodes)
     return plan.config, plan
 
 
@@ -118,10 +125,12 @@ def check_bfloat16() -> None:
         )
 
 
-def make_plan(config: Config, shape: Shape, card: float, taken: float = 0.0) -> Plan:
+def make_plan(
+    config: Config, shape: Shape, card: float, taken: float = 0.0, *, ranks: int = 1, shards: int = 1
+) -> Plan:
     """Fill what is unset: the micro-batch by what the passes leave room for, vLLM's share, and how many responses it
     generates at once."""
-    load = load_of(config, shape, card, taken)
+    load = load_of(config, shape, card, taken, ranks=ranks, shards=shards)
     picked = {}
     if config.micro_batch_tokens is None:
         picked["micro_batch_tokens"] = pick_micro_batch_tokens(load)
@@ -131,7 +140,7 @@ def make_plan(config: Config, shape: Shape, card: float, taken: float = 0.0) -> 
             name: value for name, value in WITHOUT_PLAN.items() if getattr(config, name) is None and name not in picked
         }
     elif config.concurrency is None:
-        picked["concurrency"] = pick_concurrency(with_share(config, load), asked_at_once(config))
+        picked["concurrency"] = pick_concurrency(with_share(config, load), asked_at_once(config, ranks))
         load = replace(load, generated_sequences=picked["concurrency"])
     if load.vllm and config.memory_fraction is None:
         load = with_share(config, load)
@@ -145,40 +154,44 @@ def with_share(config: Config, load: Load) -> Load:
     return load if config.memory_fraction else replace(load, memory_fraction=pick_memory_fraction(load))
 
 
-def asked_at_once(config: Config) -> int:
-    """The most responses that a step or an evaluation asks for."""
-    return max(config.responses_per_step, config.eval_problems * config.eval_responses)
+def asked_at_once(config: Config, ranks: int = 1) -> int:
+    """The most responses that a step or an evaluation asks of one engine."""
+    asked = max(config.responses_per_step, config.eval_problems * config.eval_responses)
+    return -(-asked * config.tensor_parallel // ranks)
 
 
-def load_of(config: Config, shape: Shape, card: float, taken: float) -> Load:
+def load_of(config: Config, shape: Shape, card: float, taken: float, *, ranks: int = 1, shards: int = 1) -> Load:
     """What the config asks of a card; what is unset is at its usual value. The one place that knows flags and bytes."""
     elsewhere = config.plan_for is not None and config.engine == "auto"  # vllm will be installed where the card is
     vllm = elsewhere or choose_engine(config.engine)[0] == "vllm"
     usual = {name: getattr(config, name) or value for name, value in WITHOUT_PLAN.items()}
     return Load(
         shape=shape,
-        widths=replace(widths_of(config), chunk=chunk_elements(card)),
+        widths=replace(widths_of(config, ranks), chunk=chunk_elements(card)),
         card=card,
         taken=taken,
+        shards=shards,
+        tensor_parallel=config.tensor_parallel,
         micro_batch_tokens=usual["micro_batch_tokens"],
         sequence=config.max_prompt_tokens + config.max_response_tokens,
-        update_sequences=config.responses_per_step // config.updates_per_step,
-        generated_sequences=min(usual["concurrency"], asked_at_once(config)),
+        update_sequences=-(-config.responses_per_step // config.updates_per_step // ranks),
+        generated_sequences=min(usual["concurrency"], asked_at_once(config, ranks)),
         recompute=config.gradient_checkpointing,
         memory_fraction=usual["memory_fraction"] if vllm else None,
     )
 
 
-def widths_of(config: Config) -> Widths:
+def widths_of(config: Config, ranks: int = 1) -> Widths:
     """Bytes a parameter on a card, as the flags have it; the reference is in bfloat16 there, and so is what LoRA leaves
-    as it is, which is the reference too."""
+    as it is, which is the reference too. The reference of several ranks is in float32, as their policy."""
     weights = 2 if config.precision == "bfloat16" else 4
     every = {"gradient": weights, "optimizer": STATE[config.optimizer]}
-    every["pieces"] = config.row.of_tokens and config.loss_term is None
+    every["pieces"] = config.row.of_tokens and config.loss_term is None and ranks == 1
     if config.lora is not None:
         adapter = Adapter(config.lora.rank, weights, known(config.lora.targets))
         return Widths(weights=2, adapter=adapter, **every)
-    reference = 2 if config.needs_reference and config.reference_device == "same" else 0
+    here = config.needs_reference and config.reference_device == "same"
+    reference = 0 if not here else 2 if ranks == 1 else 4
     return Widths(weights=weights, reference=reference, **every)
 
 
@@ -210,6 +223,8 @@ def others(config: Config, load: Load) -> dict[str, Load]:
     elif load.generated_sequences > 1:
         fewer = load.generated_sequences // 2
         found[f"--concurrency {fewer}"] = replace(load, generated_sequences=fewer)
+    if load.shards > 1:  # what several processes cannot do
+        found = {name: other for name, other in found.items() if not name.startswith(ONE_PROCESS)}
     half = config.max_response_tokens // 2
     sequence = config.max_prompt_tokens + half
     found[f"--max-response-tokens {half} with --micro-batch-tokens {sequence}"] = replace(

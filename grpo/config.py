@@ -23,7 +23,15 @@ from grpo.algorithm.table import ALGORITHMS, Algorithm
 from grpo.flags import DataFlags, EngineFlags, VerifierFlags
 from grpo.logs.guards import STOPS
 from grpo.logs.wandb_run import WANDB_MODES
-from grpo.model.settings import OPTIMIZERS, PRECISION_NAMES, SAVE_DTYPES, SCHEDULES, LoraSettings, OptimizerSettings
+from grpo.model.settings import (
+    OPTIMIZERS,
+    PRECISION_NAMES,
+    RANK_MINUTES,
+    SAVE_DTYPES,
+    SCHEDULES,
+    LoraSettings,
+    OptimizerSettings,
+)
 from grpo.presets import EMBEDDED_MODEL
 
 AlgorithmName = Literal[tuple(ALGORITHMS)]
@@ -231,12 +239,18 @@ class RunFlags:
     """Precision in which the model at the end is saved, such as bfloat16; unset: that of its weights."""
     resume: bool = False
     """Continue the run --name from its newest checkpoint, bit for bit; other flags are read from its config.json."""
+    tensor_parallel: int = 1
+    """Processes of torchrun that are one engine, for a model that is too large for one card to generate with."""
+    rank_minutes: float = RANK_MINUTES
+    """Minutes that the processes of torchrun wait for one another (10 at most where they compute together)."""
     stop_on: tuple[Literal[STOPS], ...] = ()
     """Warnings that end the run: reward_collapse and others of logs/README.md."""
     plan: bool = False
     """Print what the run would take of the card that is here, and end: 0 if it fits, 1 if not."""
     plan_for: float | None = None
     """The same for a card of so many GiB, on any machine."""
+    plan_ranks: int = 1
+    """The same for so many cards of one machine, each a process of torchrun."""
     log_samples: int = 2
     """Whole responses written a step, with their rewards."""
     save_rollouts: bool = False

@@ -6,6 +6,7 @@ imports, and to `main`, which reads the flags for itself.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -13,7 +14,12 @@ from grpo.errors import UserError
 
 
 def refuse_early(check: Callable[[], object]) -> None:
-    """End the program where `check` refuses what was asked for: status 2, and one paragraph."""
+    """End the program where `check` refuses what was asked for: status 2, and one paragraph.
+
+    Not of several processes that torchrun has started: they refuse together, so that it is said once (rank_flags.py).
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return
     try:
         check()
     except UserError as error:

@@ -40,8 +40,10 @@ class _Handler:
         self.blocks = 0
         self.waiting: int | None = None
         self.words = WAITING
+        self.received = False
 
     def __call__(self, number: int, frame: object) -> None:
+        self.received = True
         if self.blocks and self.waiting is None:
             self.waiting = number
             os.write(2, self.words.format(name=signal.Signals(number).name).encode())  # print could be within a print
@@ -50,6 +52,11 @@ class _Handler:
 
 
 _handler = _Handler()  # one for the process, as signals are
+
+
+def received() -> bool:
+    """Whether a signal has come so far, also one that waits or has been forgotten since."""
+    return _handler.received
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from grpo.folders import mend_all, remove_folder
 from grpo.interrupts import DROPPED, Interrupted, held_back
 from grpo.logs.logger import Logger
 from grpo.model.checkpoint import Trained, checkpoints, damage, save_checkpoint
+from grpo.model.ranks import agreed
 
 
 class Keeper:
@@ -30,6 +31,7 @@ class Keeper:
         """done: the step that the run begins after, 0 where it begins anew."""
         self.config = config
         self.trained = trained
+        self.ranks = trained.policy.ranks
         self.tokenizer = tokenizer
         self.logger = logger
         self.whole: int | None = done
@@ -58,7 +60,8 @@ class Keeper:
         """
         saved, every = checkpoints(self.config.run_folder), self.config.save_every
         best = accuracy is not None and step == self._best([*saved, step])
-        if (every and (best or step % every == 0)) or (step == self.config.steps and (every or saved)):
+        due = (every and (best or step % every == 0)) or (step == self.config.steps and (every or saved))
+        if self.ranks.told(bool(due)):
             self.save(step)
 
     def save(self, step: int) -> Path:
@@ -77,6 +80,7 @@ class Keeper:
         try:
             yield
         except BaseException as error:
+            note = "not saved: it was interrupted once more"
             with suppress(Interrupted), held_back(DROPPED):  # a signal that comes now changes nothing: it ends anyway
                 note = self._rescue(error)
             error.add_note(note)
@@ -86,6 +90,8 @@ class Keeper:
         said = []
         if isinstance(error, Interrupted) and error.at_once:
             said.append("not saved: it was interrupted twice")
+        elif self.ranks.size > 1 and not agreed(error):
+            said.append("not saved: the other ranks, of which each has a part, were elsewhere")
         elif self.whole is not None and self.whole > self.saved:
             try:
                 said.append(f"saved: {self.save(self.whole)}, the run as it was after step {self.whole}")
@@ -98,6 +104,8 @@ class Keeper:
         return "\n".join([*said, f"go on {place}: {resume_command(self.config)}"])
 
     def _remove_surplus(self) -> None:
+        if not self.ranks.writes:
+            return
         found = checkpoints(self.config.run_folder)
         stay = {*list(found)[-self.config.keep :], self._best(found)}
         for other in found.keys() - stay:

@@ -153,11 +153,11 @@ def _passes(config: Config, policy: Policy, reference: Reference | None) -> tupl
     """Those of a step, each at its largest; returns (responses, positions) of the backward pass's micro-batch."""
     vocabulary = policy.model.config.get_text_config().vocab_size
     longest = config.max_prompt_tokens + config.max_response_tokens - 1  # the last token is only predicted
-    of_update = config.responses_per_step // config.updates_per_step
+    of_update, ranks = config.responses_per_step // config.updates_per_step, policy.ranks
 
     def batch(tokens: int, of: int, times: int = 1) -> Batch:
-        responses, positions = widest(tokens, longest, of)
-        return large_batch(config, vocabulary, min(times * responses, of), positions)
+        responses, positions = widest(tokens, longest, ranks.most(of))
+        return large_batch(config, vocabulary, min(times * responses * ranks.size, of), positions)
 
     policy.logprobs(batch(policy.micro_batch_tokens, config.responses_per_step))
     if reference is not None:
@@ -165,4 +165,4 @@ def _passes(config: Config, policy: Policy, reference: Reference | None) -> tupl
     # Twice as large, so that the second pass meets the gradient of the first.
     objective = Objective(config.row, load_loss_term(config.loss_term))
     policy.backward(batch(policy.micro_batch_tokens, of_update, times=2), objective)
-    return widest(policy.micro_batch_tokens, longest, of_update)
+    return widest(policy.micro_batch_tokens, longest, ranks.most(of_update))

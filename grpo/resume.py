@@ -24,16 +24,12 @@ from grpo.problems.rows import has_split
 PLACE = ("name", "runs_dir", "resume")
 """Said by the command that resumes: a run may have been moved."""
 
-FREE = {field.name for group in (RunFlags, EvaluationFlags) for field in fields(group)} - {"seed"} | {
-    "steps",
-    "data_dir",
-    "reference_device",
-    "correct_at",
-}
+FREE = {field.name for group in (RunFlags, EvaluationFlags) for field in fields(group)}
+FREE = FREE - {"seed", "tensor_parallel"} | {"steps", "data_dir", "reference_device", "correct_at"}
 """May change: how long, how it is measured, logged and saved. The steps themselves stay the same, bit for bit."""
 
 ROUNDING = {field.name for group in (EngineFlags, VerifierFlags) for field in fields(group)}
-ROUNDING |= {"micro_batch_tokens", "gradient_checkpointing", "compile", "sync_tolerance"}
+ROUNDING |= {"tensor_parallel", "micro_batch_tokens", "gradient_checkpointing", "compile", "sync_tolerance"}
 ROUNDING -= FREE
 """May change, for a run that does not fit or goes on on another machine: the same method, with other roundings, draws
 or limits, so that the steps are no longer those of an uninterrupted run to the last bit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,6 +18,7 @@ from grpo.devices import torch_device
 from grpo.engines.choose import EngineSettings, choose_engine, make_engine
 from grpo.engines.protocol import Engine
 from grpo.engines.revival import Revival
+from grpo.engines.shared import SharedEngine
 from grpo.engines.sync import TOLERANCE, SyncProbe
 from grpo.errors import UserError
 from grpo.files import read_json
@@ -26,7 +27,7 @@ from grpo.folders import locked
 from grpo.inputs import Inputs, load_inputs
 from grpo.keeper import Keeper, newest_whole
 from grpo.logs.guards import Guards
-from grpo.logs.logger import Logger
+from grpo.logs.logger import Logger, SilentLogger
 from grpo.memory_rehearsal import asleep_bytes, rehearse
 from grpo.model.checkpoint import Restored, Trained, restore, step_of
 from grpo.model.compiled import check_compile, compile_layers
@@ -35,13 +36,16 @@ from grpo.model.lora import add_adapter, load_adapter
 from grpo.model.lora_policy import LoraPolicy, WithoutAdapter
 from grpo.model.policy import Policy, Reference
 from grpo.model.pretrained import PRECISIONS, load_model
+from grpo.model.ranks import Ranks
 from grpo.model.recompute import recompute_layers
 from grpo.model.settings import check_optimizer
+from grpo.model.shard import shard
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.problems.lengths import EarlierLengths
 from grpo.problems.markers import marker_ids
 from grpo.records import Problem
 from grpo.resume import words
+from grpo.verifiers.shared import SharedVerifiers
 from grpo.verifiers.verify import Verifiers
 
 
@@ -52,7 +56,7 @@ class Parts:
     problems: list[Problem]
     held_out: dict[str, list[Problem]]
     tokenizer: PreTrainedTokenizerBase
-    verifiers: Verifiers
+    verifiers: Verifiers | SharedVerifiers
     policy: Policy
     reference: Reference | WithoutAdapter | None
     advantage: Advantage
@@ -67,56 +71,69 @@ class Parts:
     guards: Guards
     keeper: Keeper
     first_step: int
+    ranks: Ranks
 
 
 @contextmanager
-def make_parts(config: Config, plan: Plan | None = None) -> Iterator[Parts]:
-    """Everything the loop uses; closed at the end, however it ends. plan: what is said beside the rehearsal.
+def make_parts(config: Config, plan: Plan | None = None, ranks: Ranks | None = None) -> Iterator[Parts]:
+    """Everything the loop uses; closed at the end, however it ends.
 
+    plan: what is said beside the rehearsal; ranks: this process among those of the run, each of which makes its own.
     Raises: UserError before a model is loaded, OutOfMemory after that.
     """
+    ranks = ranks or Ranks()
     if not config.resume:
-        with _make_parts(config, plan, None, []) as parts, locked(config.run_folder):
+        with _make_parts(config, plan, None, [], ranks) as parts, held(config, ranks):
             yield parts
         return
-    with locked(config.run_folder):  # before anything of another process could be mended
-        checkpoint, said = resuming(config)
-        with _make_parts(config, plan, checkpoint, said) as parts:
+    with held(config, ranks):  # before anything of another process could be mended
+        with ranks.together():
+            found = resuming(config) if ranks.writes else None
+        checkpoint, said = ranks.told(found)
+        with _make_parts(config, plan, checkpoint, said, ranks) as parts:
             yield parts
 
 
 @contextmanager
-def _make_parts(config: Config, plan: Plan | None, checkpoint: Path | None, said: list[str]) -> Iterator[Parts]:
-    engine_name, engine_reason = choose_engine(config.engine)
-    check_optimizer(config.optimizer, torch_device(config))
-    if config.compile:
-        check_compile(engine_name)
+def held(config: Config, ranks: Ranks) -> Iterator[None]:
+    """The run's folder, kept to this run."""
+    with ExitStack() as stack:
+        with ranks.together():
+            if ranks.writes:
+                stack.enter_context(locked(config.run_folder))
+        yield
+
+
+@contextmanager
+def _make_parts(
+    config: Config, plan: Plan | None, checkpoint: Path | None, said: list[str], ranks: Ranks
+) -> Iterator[Parts]:
+    with ranks.together():
+        engine_name, engine_reason = choose_engine(config.engine)
+        check_optimizer(config.optimizer, torch_device(config))
+        if config.compile:
+            check_compile(engine_name)
     source = str(checkpoint or config.model)
-    inputs = load_inputs(config, whole(source, config))
-    verifiers = make_verifiers(config.verifiers, config)
+    with ranks.together():  # what one process fetches from the hub, the others of its machine find there
+        inputs = load_inputs(config, whole(source, config)) if ranks.first_here else None
+    with ranks.together():
+        inputs = inputs or load_inputs(config, whole(source, config))
+        verifiers = make_verifiers(config.verifiers, config)
     with verifiers:  # its processes start while the model loads
-        policy = make_policy(source, config)
+        policy = make_policy(source, config, ranks)
         reference = make_reference(policy, config, checkpoint)
         trained = Trained(
             policy,
             KLCoefficient(config.kl_coef, config.kl_target, config.kl_horizon),
             OldKLCoefficient(config.old_kl_coef, config.old_kl_target),
-            EarlierLengths(inputs.problems, waiting=config.responses_per_step > config.concurrency),
+            EarlierLengths(inputs.problems, waiting=ranks.most(config.responses_per_step) > config.concurrency),
         )
         with out_of_memory("loading the optimizer's state", "a larger card, or --reference-device cpu"):
             restored = restore(checkpoint, trained) if checkpoint else Restored(step=0, wandb_id=None)
-        logger = Logger(
-            config.run_folder,
-            steps=config.steps,
-            first_step=restored.step + 1,
-            config=config.to_json(),
-            wandb_mode=config.wandb,
-            project=config.wandb_project,
-            group=config.wandb_group,
-            wandb_id=restored.wandb_id,
-        )
+        with ranks.together():
+            logger = make_logger(config, restored, ranks)
         with logger, ExitStack() as stack:
-            for line in [announcement(config, inputs, policy, f"{engine_name} ({engine_reason})"), *said]:
+            for line in [announcement(config, inputs, policy, f"{engine_name} ({engine_reason})", ranks), *said]:
                 logger.say(line)
             policy.say = logger.say
             if reference is not None:
@@ -130,9 +147,11 @@ def _make_parts(config: Config, plan: Plan | None, checkpoint: Path | None, said
                 markers=marker_ids(inputs.tokenizer, config.template, config.chat_args),
                 max_prompt_tokens=config.max_prompt_tokens,
                 max_response_tokens=config.max_response_tokens,
-                sequences=max(config.responses_per_step, len(inputs.held_out) * config.eval_responses),
+                sequences=config.tensor_parallel * ranks.most(asked_at_once(config, len(inputs.held_out))),
             )
-            engine = Revival(
+            if ranks.size > 1:
+                settings = replace(settings, tensor_parallel=config.tensor_parallel)
+            engine: Engine = Revival(
                 lambda: make_engine(
                     # A checkpoint is removed when newer ones are there; the first sync brings the weights in any case.
                     engine_name,
@@ -142,13 +161,18 @@ def _make_parts(config: Config, plan: Plan | None, checkpoint: Path | None, said
                     policy,
                 ),
                 say=logger.say,
+                once=ranks.size == 1,
             )
-            stack.callback(engine.close)
+            of_all = verifiers
+            if ranks.size == 1:
+                stack.callback(engine.close)  # of several, vllm would end torch.distributed while others use it
+            else:
+                engine, of_all = SharedEngine(engine, ranks, config.tensor_parallel), SharedVerifiers(verifiers, ranks)
             yield Parts(
                 problems=inputs.problems,
                 held_out=inputs.held_out_sets,
                 tokenizer=inputs.tokenizer,
-                verifiers=verifiers,
+                verifiers=of_all,
                 policy=policy,
                 reference=reference,
                 advantage=load_advantage(config.advantage),
@@ -163,7 +187,24 @@ def _make_parts(config: Config, plan: Plan | None, checkpoint: Path | None, said
                 guards=Guards(logger.rows, config.stop_on),
                 keeper=Keeper(config, trained, inputs.tokenizer, logger, done=restored.step),
                 first_step=restored.step + 1,
+                ranks=ranks,
             )
+
+
+def make_logger(config: Config, restored: Restored, ranks: Ranks) -> Logger:
+    """One rank writes."""
+    if not ranks.writes:
+        return SilentLogger(config.run_folder, first_step=restored.step + 1)
+    return Logger(
+        config.run_folder,
+        steps=config.steps,
+        first_step=restored.step + 1,
+        config=config.to_json(),
+        wandb_mode=config.wandb,
+        project=config.wandb_project,
+        group=config.wandb_group,
+        wandb_id=restored.wandb_id,
+    )
 
 
 def resuming(config: Config) -> tuple[Path | None, list[str]]:
@@ -188,6 +229,11 @@ def make_verifiers(specs: tuple[str, ...], flags: VerifierFlags) -> Verifiers:
         max_failure_share=flags.verifier_max_failures,
         correct_at=flags.correct_at,
     )
+
+
+def asked_at_once(config: Config, held_out: int) -> int:
+    """The most responses that a step or an evaluation asks for."""
+    return max(config.responses_per_step, held_out * config.eval_responses)
 
 
 def engine_settings(
@@ -219,8 +265,10 @@ def on_card(policy: Policy) -> bool:
 
 
 @out_of_memory("loading the model", "--precision bfloat16, or a smaller --model")
-def make_policy(source: str, config: Config) -> Policy:
-    """The model of `source` with its optimizer; of LoRA the --model, with the adapter of `source` if that is one."""
+def make_policy(source: str, config: Config, ranks: Ranks | None = None) -> Policy:
+    """The model of `source` with its optimizer; of LoRA the --model, with the adapter of `source` if that is one. Of
+    several ranks each gets its part."""
+    ranks = ranks or Ranks()
     model = load(whole(source, config), config)
     if config.lora is not None:
         add_adapter(model, config.lora, base=config.model, dtype=PRECISIONS[config.precision], seed=config.seed)
@@ -232,12 +280,13 @@ def make_policy(source: str, config: Config) -> Policy:
         compile_layers(model)
     kind = Policy if config.lora is None else LoraPolicy
     return kind(
-        model,
+        shard(model, ranks),
         temperature=config.temperature,
         micro_batch_tokens=config.micro_batch_tokens,
         optimizer=config.optimizer_settings,
         train_entropy=config.entropy_coef > 0,
         head_dtype=HEAD_DTYPES[config.head_dtype],
+        ranks=ranks,
     )
 
 
@@ -248,19 +297,20 @@ def whole(source: str, config: Config) -> str:
 
 @out_of_memory("loading the reference", NO_REFERENCE)
 def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> Reference | WithoutAdapter | None:
-    """The frozen starting model; None where no term asks for it. A run that goes on from a checkpoint loads it anew."""
+    """The frozen starting model; None where no term asks for it. A run that goes on from a checkpoint loads it anew,
+    and so do several ranks, whose policy is in parts by now."""
     if not config.needs_reference:
         return None
     if isinstance(policy, LoraPolicy):
         return WithoutAdapter(policy)
-    if checkpoint is None:
+    if checkpoint is None and policy.ranks.size == 1:
         reference = policy.frozen_copy()
     else:
-        model, head_dtype = load(config.model, config), HEAD_DTYPES[config.head_dtype]
-        reference = Reference(model, config.temperature, config.micro_batch_tokens, head_dtype)
+        model, head_dtype = shard(load(config.model, config), policy.ranks), HEAD_DTYPES[config.head_dtype]
+        reference = Reference(model, config.temperature, config.micro_batch_tokens, head_dtype, policy.ranks)
     if config.compile:
         compile_layers(reference.model)
-    if policy.device.type == "cuda":  # where its forward pass is bfloat16
+    if policy.device.type == "cuda" and policy.ranks.size == 1:  # where its forward pass is bfloat16
         reference.keep_in_bfloat16()
     if config.reference_device == "cpu":
         reference.rest_on_host()
@@ -289,7 +339,7 @@ def make_probe(config: Config, policy: Policy, engine: Engine, tokenizer: PreTra
     )
 
 
-def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str) -> str:
+def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str, ranks: Ranks) -> str:
     """What is about to run, how large a step is, and how to go on from the embedded model to a real one."""
     parameters = sum(parameter.numel() for parameter in policy.model.parameters())
     lora = sum(parameter.numel() for parameter in policy.model.parameters() if parameter.requires_grad)
@@ -297,9 +347,9 @@ def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str) ->
     name = f"the embedded tiny model ({config.model})" if config.embedded else config.model
     sequences = config.responses_per_step
     updates = config.updates_per_step * config.epochs_per_step
+    place = str(policy.device) if ranks.size == 1 else f"{ranks.size} x {policy.device.type} ({ranks.nodes} node(s))"
     lines = [
-        f"{config.algo} trains {name}, {parameters / 1e6:.1f}M parameters{trained}, on {policy.device}; "
-        f"sampler: {engine}",
+        f"{config.algo} trains {name}, {parameters / 1e6:.1f}M parameters{trained}, on {place}; sampler: {engine}",
         f"data: {config.data}, {len(inputs.problems)} problems ({inputs.dropped} dropped, longer than "
         f"{config.max_prompt_tokens} tokens), {inputs.held_out_words}; reward: {' + '.join(config.verifiers)}",
         f"a step: {config.problems_per_step} problems x {config.responses_per_problem} responses = {sequences} "

@@ -12,7 +12,6 @@ if __name__ == "__main__":  # --help and refusals are there at once, before the 
     gc.disable()  # a search for garbage among what is imported finds nothing, and takes a second
 
 import errno
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,21 +24,25 @@ from grpo.algorithm.dynamic_sampling import Scored, dropped, enough, score, sele
 from grpo.algorithm.objective import Objective
 from grpo.card import check_card, settled
 from grpo.config import Config
+from grpo.devices import torch_device
 from grpo.errors import RunError, UserError
 from grpo.evaluation.measures import training_metrics
 from grpo.evaluation.responses import evaluate
 from grpo.evaluation.results import write_results
-from grpo.interrupts import Interrupted, interruptible, let_through
+from grpo.interrupts import Interrupted, interruptible
 from grpo.logs.logger import summary, whole_samples
-from grpo.logs.metrics import Metrics, Stopwatch, step_metrics
+from grpo.logs.metrics import Metrics, Stopwatch, of_ranks, step_metrics
 from grpo.logs.rollouts import SETTINGS, Recording, save_rollouts
 from grpo.logs.zero_rewards import zero_rewards
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.checkpoint import save_model, save_trained
 from grpo.model.learner import not_finite
+from grpo.model.rank_end import leave, said_once, speaks, tell
+from grpo.model.ranks import OtherRankFailed, Ranks, meet
 from grpo.out_of_memory import out_of_memory
 from grpo.outcomes import correct
 from grpo.problems.draw import draw, draw_anew
+from grpo.rank_flags import check_heads, check_ranks, same_config
 from grpo.records import Batch, Group, Problem, Rewards
 from grpo.resolve import parse
 from grpo.setup import Parts, make_parts
@@ -62,7 +65,7 @@ def train(config: Config, parts: Parts) -> None:
         parts.logger.amend(found)
 
     for step in range(parts.first_step, config.steps + 1):
-        watch, pool, verifiers.at = Stopwatch(), [], (step, config.steps)
+        watch, pool, verifiers.at = Stopwatch(parts.ranks), [], (step, config.steps)
         # The algorithm, with its KL weights as they are in this step.
         row = replace(config.row, kl_coef=parts.kl_coef.value, old_kl_coef=parts.old_kl_coef.value)
 
@@ -121,7 +124,8 @@ def train(config: Config, parts: Parts) -> None:
                     engine.sync(policy)
                     metrics["policy/sync_gap"] = probe.check(engine, policy, step)
                 metrics |= watch.metrics()
-                with let_through():
+                metrics |= of_ranks(metrics, parts.ranks)
+                with parts.ranks.signals_pass():
                     metrics |= held_out_metrics(config, parts, step)
             save_skipped(config, parts, step, groups, rewards, batch, updates)
             if step == 1 and (found := zero_rewards(groups, rewards, credited.rewards)):
@@ -170,7 +174,9 @@ def save_step(config: Config, parts: Parts, step: int, groups: list[Group], rewa
     path = config.run_folder / "rollouts" / f"step-{step:06d}.pt"
     by_verifier = rewards.by_verifier
     recording = Recording(groups, rewards.total, correct(rewards), old_logprobs[whole.mask], settings, by_verifier)
-    save_rollouts(path, recording)
+    with parts.ranks.together():
+        if parts.ranks.writes:
+            save_rollouts(path, recording)
     return path
 
 
@@ -191,6 +197,11 @@ def save_skipped(
 
 def heed(parts: Parts, metrics: Metrics) -> None:
     """Say what the metrics warn of. Raises: RunError for a warning of --stop-on, and for 3 skipped updates in a row."""
+    with parts.ranks.together():
+        check_course(parts, metrics)
+
+
+def check_course(parts: Parts, metrics: Metrics) -> None:
     for warning in parts.guards.look(metrics):
         parts.logger.say(f"warning: {warning.text} (--stop-on {warning.name} would end the run here)")
         if warning.stops:
@@ -220,7 +231,8 @@ def held_out_metrics(config: Config, parts: Parts, step: int) -> Metrics:
             seed=config.seed,
         )
         of_set = f"-{name}" if len(parts.held_out) > 1 else ""
-        write_results(config.run_folder / "evaluations" / f"step-{step:06d}{of_set}.jsonl", found[name])
+        if parts.ranks.writes:
+            write_results(config.run_folder / "evaluations" / f"step-{step:06d}{of_set}.jsonl", found[name])
     return training_metrics(found, parts.verifiers.weights)
 
 
@@ -238,21 +250,28 @@ def main(arguments: list[str] | None = None) -> int:
     transformers.utils.logging.disable_progress_bar()  # ours is the only one
     try:
         with interruptible(), out_of_memory("the run", "a smaller --model, or fewer --problems-per-step"):
-            config, plan = settled(parse(arguments))
-            if plan:
+            config, ranks = joined(arguments)
+            with ranks.together():
+                config, plan = settled(config, ranks.size, ranks.nodes)
+            if plan and ranks.writes:
                 plan.show(Console(soft_wrap=True, highlight=False))
             if config.planned:
-                print(plan.verdict)
+                if ranks.writes:
+                    print(plan.verdict)
                 return 0 if plan.fits else 1
             if plan:
-                check_card(plan)
-            with make_parts(config, plan) as parts:
-                with parts.keeper.rescuing():
+                with ranks.together():
+                    check_card(plan)
+            with make_parts(config, plan, ranks) as parts:
+                with parts.keeper.rescuing(), ranks.signals_wait():
                     train(config, parts)
                     if config.lora is not None:
                         save_trained(config.run_folder / "adapter", parts.policy, parts.tokenizer)
                     save_model(config.run_folder / "model", parts.policy, parts.tokenizer, config.save_dtype)
                 parts.logger.say(summary(config.run_folder))
+    except OtherRankFailed as error:
+        say_end("", error)
+        return 1
     except (UserError, RunError) as error:
         say_end(f"error: {error}", error)
         return 2 if isinstance(error, UserError) else 1
@@ -267,14 +286,35 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def joined(arguments: list[str] | None) -> tuple[Config, Ranks]:
+    """The config, and this process's place among those that torchrun has started. Raises: UserError, on all of them,
+    for flags that are wrong on one, that differ, or that several processes cannot work with."""
+    refused: UserError | SystemExit | None = None
+    try:
+        with said_once():
+            config = parse(arguments)
+    except (UserError, SystemExit) as error:  # the others still have to be told
+        refused = error
+    wait = {} if refused else {"minutes": config.rank_minutes, "on_card": torch_device(config) == "cuda"}
+    ranks = Ranks.join(**wait)
+    with ranks.together():
+        if refused:
+            raise refused
+    config = same_config(config, ranks)
+    with ranks.together():
+        check_ranks(config, ranks.size)
+        check_heads(config)
+    return config, ranks
+
+
 def say_end(text: str, error: BaseException) -> None:
     """Why the run ended, and how it can go on."""
-    print("\n".join([text, *getattr(error, "__notes__", [])]), file=sys.stderr)
+    if speaks(error):
+        tell("\n".join([text, *getattr(error, "__notes__", [])]))
+    meet(error)
 
 
 if __name__ == "__main__":
     gc.freeze()  # what was imported is never looked through
     gc.enable()
-    status = main()
-    gc.freeze()  # nor is anything at the exit, which gives all memory back
-    sys.exit(status)
+    leave(main)

@@ -21,7 +21,7 @@ from measure_memory import full_batch, load_on
 
 from grpo.algorithm.objective import Objective
 from grpo.card import settled
-from grpo.flags import torch_device
+from grpo.devices import torch_device
 from grpo.model import logprobs
 from grpo.model.compiled import compile_layers
 from grpo.model.policy import Policy

@@ -75,7 +75,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>")
 
 
-def make_model(folder: Path, *, tied: bool, seed: int = 0) -> Path:
+def make_model(folder: Path, *, tied: bool, seed: int = 0, spread: float = 0.2) -> Path:
     """A two-layer random Qwen2 whose distributions are far from uniform, so that a wrong weight shows."""
     torch.manual_seed(seed)
     config = Qwen2Config(
@@ -87,7 +87,7 @@ def make_model(folder: Path, *, tied: bool, seed: int = 0) -> Path:
         num_key_value_heads=1,
         max_position_embeddings=512,
         tie_word_embeddings=tied,
-        initializer_range=0.2,
+        initializer_range=spread,
         bos_token_id=None,
         eos_token_id=[END, OTHER_END],
         pad_token_id=PAD,

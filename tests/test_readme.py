@@ -10,6 +10,7 @@ from dataclasses import fields
 
 import pytest
 from conftest import ROOT
+from torch.distributed.run import get_args_parser
 
 import grpo.compare
 import grpo.config
@@ -119,10 +120,14 @@ def test_every_command_that_a_page_gives_has_the_flags(page):
         assert flags <= flags_of(command), (command, flags - flags_of(command))
 
 
+TORCHRUN = {option.replace("_", "-") for action in get_args_parser()._actions for option in action.option_strings}
+SLURM = {"--ntasks-per-node", "--kill-on-bad-exit"}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_flag_that_a_page_names_exists(page):
     scripts = [f"scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py")]
-    known = set().union(*map(flags_of, (*COMMANDS, *scripts)))
+    known = set().union(TORCHRUN, SLURM, *map(flags_of, (*COMMANDS, *scripts)))
     named = set(FLAG.findall(PAGES[page]))
     assert named <= known, named - known
 

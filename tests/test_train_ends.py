@@ -4,6 +4,8 @@ import errno
 import math
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -216,3 +218,11 @@ def test_a_disk_that_takes_no_more_rows_ends_the_run_in_words(tmp_path, capsys, 
     monkeypatch.setattr(logger, "append_jsonl", real)
     assert main(["--name", "run", "--resume"]) == 0
     assert [row["step"] for row in rows(tmp_path / "runs" / "run")] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.vllm
+def test_the_command_leaves_no_word_of_a_library_at_its_end(tmp_path):
+    """At the exit triton and torch look for what was not freed, and print hundreds of lines where they find some."""
+    command = [sys.executable, "-m", "grpo.train", *SMALL, "--eval-problems", "0", "--steps", "1", "--name", "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "leak" not in done.stderr and "nanobind" not in done.stdout + done.stderr

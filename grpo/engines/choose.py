@@ -90,6 +90,8 @@ class EngineSettings:
     head_dtype: str = "float32"
     """Of the output head on CUDA, a key of HEAD_DTYPES (model/head.py)."""
     trust_remote_code: bool = False
+    tensor_parallel: int | None = None
+    """Of several processes, how many generate together; None: there is one."""
 
 
 def make_engine(
@@ -123,4 +125,5 @@ def make_engine(
         shares_device=policy is not None,
         reserved_bytes=policy.state_bytes_to_come() if policy else 0,
         trust_remote_code=settings.trust_remote_code,
+        tensor_parallel=settings.tensor_parallel,
     )

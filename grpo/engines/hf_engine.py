@@ -53,9 +53,11 @@ class HFEngine:
         max_tokens: int,
         seed: int,
         on_response: OnResponse | None = None,
+        places: Sequence[int] | None = None,
     ) -> list[Group]:
         """See Engine.generate."""
-        wanted = [(problem, response_seed(seed, p, g)) for p, problem in enumerate(problems) for g in range(group_size)]
+        placed = list(zip(places or range(len(problems)), problems, strict=True))
+        wanted = [(problem, response_seed(seed, p, g)) for p, problem in placed for g in range(group_size)]
         rollouts: list[Rollout] = []
         self.passes = 0
         for start in range(0, len(wanted), self.max_sequences):

@@ -40,12 +40,14 @@ class Engine(Protocol):
         max_tokens: int,
         seed: int,
         on_response: OnResponse | None = None,
+        places: Sequence[int] | None = None,
     ) -> list[Group]:
         """`group_size` responses for each problem, in the order of the problems.
 
         Temperature 0 is greedy choice. Each rollout carries the sampled ids, their log-probabilities after temperature,
         its text, and whether it was cut at `max_tokens`. A response's draws depend on `seed`, on its problem's place
-        among the problems and on its own in the group (seeds.py), and on nothing else.
+        among the problems and on its own in the group (seeds.py), and on nothing else. `places` are those of the
+        problems, where they are a part of more.
         """
         ...
 

@@ -29,12 +29,13 @@ class Revival:
     is raised as OutOfMemory, which names the flags.
     """
 
-    def __init__(self, make: Callable[[], Engine], say: Callable[[str], None]) -> None:
+    def __init__(self, make: Callable[[], Engine], say: Callable[[str], None], *, once: bool = True) -> None:
+        """once: whether it may; several ranks make their engines together, and one cannot make its own anew."""
         self.make = make
         self.say = say
         with out_of_memory("starting the engine", SHARE):
             self.engine = make()
-        self.revived = False
+        self.revived = not once
         self.policy: Policy | None = None
 
     @property
@@ -51,9 +52,12 @@ class Revival:
         max_tokens: int,
         seed: int,
         on_response: OnResponse | None = None,
+        places: Sequence[int] | None = None,
     ) -> list[Group]:
         """See Engine.generate. After a death `on_response` gets responses that it had before once more."""
-        settings = dict(temperature=temperature, max_tokens=max_tokens, seed=seed, on_response=on_response)
+        settings = dict(
+            temperature=temperature, max_tokens=max_tokens, seed=seed, on_response=on_response, places=places
+        )
         return self._alive("generating", lambda engine: engine.generate(problems, group_size, **settings))
 
     @property

@@ -50,11 +50,21 @@ class Scores:
 
     policy: Tensor
     engine: Tensor
+    rank: Tensor | None = None
+    """[N] whose engine has scored a token: that of each rank must have taken over the weights. None: there is one."""
 
     @property
     def gap(self) -> float:
-        """Mean absolute difference, nats."""
-        return (self.policy - self.engine).abs().mean().item()
+        """Mean absolute difference, nats; of several ranks the largest. NaN where one of them is."""
+        return max((part.abs().mean().item() for part in self._parts(self.policy - self.engine)), key=_nan_last)
+
+    def same_engine(self, other: Scores) -> bool:
+        """Whether the engine of a rank scores to the last bit as in `other`."""
+        parts = zip(self._parts(self.engine), other._parts(other.engine), strict=True)
+        return any(torch.equal(one, two) for one, two in parts)
+
+    def _parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        return (tensor,) if self.rank is None else tuple(tensor[self.rank == rank] for rank in self.rank.unique())
 
 
 class SyncProbe:
@@ -72,22 +82,27 @@ class SyncProbe:
 
     def scores(self, engine: Engine, policy: Policy) -> Scores:
         """The fixed sequences by both, teacher-forced at temperature 1."""
+        sequences = self._for_each(policy)
         scored = [
             Group(Problem("", s[:1], {}), (Rollout(s[1:], tuple(scores), "", truncated=False),))
-            for s, scores in zip(self.sequences, engine.score(self.sequences), strict=True)
+            for s, scores in zip(sequences, engine.score(sequences), strict=True)
         ]
         return _both(scored, policy, 1.0)
 
     def sampled(self, engine: Engine, policy: Policy) -> Scores:
         """What the engine samples after the fixed sequences, by both, at the training temperature."""
         sampled = engine.generate(
-            [Problem("", sequence, {}) for sequence in self.sequences],
+            [Problem("", sequence, {}) for sequence in self._for_each(policy)],
             1,
             temperature=self.temperature,
             max_tokens=RESPONSE_TOKENS,
             seed=0,
         )
         return _both(sampled, policy, self.temperature)
+
+    def _for_each(self, policy: Policy) -> list[tuple[int, ...]]:
+        """So often that the engine of each rank gets all of them (Ranks.share)."""
+        return [sequence for sequence in self.sequences for _ in range(policy.ranks.size)]
 
     def gap(self, engine: Engine, policy: Policy) -> float:
         """The larger of the two mean absolute differences (scored, sampled), in nats."""
@@ -99,7 +114,11 @@ class SyncProbe:
         Raises: SyncError above tolerance (a gap of NaN included), naming the step and the gap; and where the engine has
         stood still since the last check while the policy has moved.
         """
-        scores = self.scores(engine, policy)
+        scores, sampled = self.scores(engine, policy), self.sampled(engine, policy)
+        with policy.ranks.together():
+            return self._judged(scores, sampled, step)
+
+    def _judged(self, scores: Scores, sampled: Scores, step: int) -> float:
         if self.before is not None and stood_still(self.before, scores):
             raise SyncError(
                 f"step {step}: the update has changed the policy's log-probabilities, and after the weight sync not "
@@ -107,7 +126,7 @@ class SyncProbe:
                 "needs no sync."
             )
         self.before = scores
-        gap = max(scores.gap, self.sampled(engine, policy).gap)
+        gap = max(scores.gap, sampled.gap, key=_nan_last)
         if not gap <= self.tolerance:
             raise SyncError(
                 f"step {step}: after the weight sync the engine's log-probabilities differ from the policy's by "
@@ -123,9 +142,14 @@ class SyncProbe:
 def stood_still(before: Scores, after: Scores) -> bool:
     """Whether the policy has moved from one check to the next, and the engine has not."""
     moved = (after.policy != before.policy).float().mean().item()
-    return moved >= MOVED and torch.equal(after.engine, before.engine)
+    return moved >= MOVED and after.same_engine(before)
 
 
 def _both(groups: list[Group], policy: Policy, temperature: float) -> Scores:
     batch = collate(groups, pad_id=0)
-    return Scores(policy.logprobs(batch, temperature)[batch.mask], batch.sampler_logprobs[batch.mask])
+    rank = (torch.arange(len(groups)) % policy.ranks.size)[:, None].expand(batch.mask.shape)
+    return Scores(policy.logprobs(batch, temperature)[batch.mask], batch.sampler_logprobs[batch.mask], rank[batch.mask])
+
+
+def _nan_last(gap: float) -> tuple[bool, float]:
+    return gap != gap, gap

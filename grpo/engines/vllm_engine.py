@@ -80,8 +80,13 @@ class VLLMEngine:
         shares_device: bool = True,
         reserved_bytes: int = 0,
         trust_remote_code: bool = False,
+        tensor_parallel: int | None = None,
     ) -> None:
-        """reserved_bytes: what the trainer has yet to take of the card, and still holds while this engine generates."""
+        """reserved_bytes: what the trainer has yet to take of the card, and still holds while this engine generates.
+
+        tensor_parallel: of several processes that torchrun has started, and that have joined torch.distributed, how
+        many hold one model among them; all processes make their engines at the same point. None: there is one.
+        """
         self.tokenizer = tokenizer
         self.end_ids = list(end_ids)
         self.stop = list(stop)
@@ -111,6 +116,10 @@ class VLLMEngine:
                 "enable_chunked_prefill": False,
                 "max_num_batched_tokens": max(CPU_PASS_TOKENS, max_tokens),
             }
+        if tensor_parallel is not None:
+            # Each process has an engine of its own in our process group, on the card of its LOCAL_RANK; vllm's own
+            # launchers would take the first card in every one (v1/executor/uniproc_executor.py).
+            placed |= {"distributed_executor_backend": "external_launcher", "tensor_parallel_size": tensor_parallel}
         set_threads, threads = torch.set_num_threads, torch.get_num_threads()
         with held_back_stderr():
             self.llm = LLM(
@@ -141,6 +150,7 @@ class VLLMEngine:
         max_tokens: int,
         seed: int,
         on_response: OnResponse | None = None,
+        places: Sequence[int] | None = None,
     ) -> list[Group]:
         """See Engine.generate."""
         self.passes = 0
@@ -158,7 +168,7 @@ class VLLMEngine:
                 params = SamplingParams(
                     temperature=temperature,
                     max_tokens=max_tokens,
-                    seed=response_seed(seed, p, g),
+                    seed=response_seed(seed, places[p] if places else p, g),
                     stop_token_ids=self.end_ids,
                     stop=self.stop,
                     include_stop_str_in_output=True,

@@ -147,6 +147,35 @@ class Logger:
             self.accuracies[self.last_step] = row["eval/accuracy"]
 
 
+class SilentLogger(Logger):
+    """Of a rank that does not write: it remembers what was logged, and says nothing."""
+
+    def __init__(self, folder: Path, *, first_step: int) -> None:
+        self.folder = folder
+        self.wandb = None
+        self.rows = rows_before(folder / "metrics.jsonl", first_step if first_step > 1 else 0)
+        self.last_step = None
+        self.accuracies = {}
+        self.tokens_total = 0.0
+        for row in self.rows:
+            self._remember(row)
+
+    def __enter__(self) -> SilentLogger:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+    def amend(self, metrics: Metrics) -> None:
+        self.accuracies[self.last_step] = metrics["eval/accuracy"]
+
+    def log(self, metrics: Metrics, samples: Sequence[dict[str, Any]] = ()) -> None:
+        self._remember(metrics)
+
+
 def generated(metrics: Metrics) -> float:
     """Response tokens generated in a step: those it trains on, and those that dynamic sampling dropped."""
     return (metrics.get("tokens") or 0.0) + (metrics.get("tokens_dropped") or 0.0)
@@ -234,6 +263,14 @@ def drop_rows_from(path: Path, step: int) -> list[dict[str, Any]]:
 
     A torn last line goes, too. Raises: UserError for any other line that is no row.
     """
+    kept = rows_before(path, step)
+    if path.is_file():
+        write_jsonl(path, kept)
+    return kept
+
+
+def rows_before(path: Path, step: int) -> list[dict[str, Any]]:
+    """The rows of earlier steps. Raises: as above."""
     if not path.is_file():
         return []
     rows = read_jsonl(
@@ -244,9 +281,7 @@ def drop_rows_from(path: Path, step: int) -> list[dict[str, Any]]:
         errors="surrogatepass",
         torn=[],
     )
-    kept = [row for at, row in rows if at < step]
-    write_jsonl(path, kept)
-    return kept
+    return [row for at, row in rows if at < step]
 
 
 def _number(value: float) -> float | None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from grpo.algorithm.advantages import equal_rewards
 from grpo.logs.metric_names import Metrics
+from grpo.model.ranks import Ranks
 from grpo.outcomes import correct, lengths, truncated
 from grpo.records import Group, Rewards
 
@@ -88,10 +89,24 @@ def memory_metrics(held_bytes: int = 0) -> Metrics:
     return metrics
 
 
+def of_ranks(metrics: Metrics, ranks: Ranks) -> Metrics:
+    """What differs between ranks, as the slowest and the fullest of them has it, and what the slowest costs the others;
+    nothing where there is one."""
+    if ranks.size == 1:
+        return {}
+    own = {name: value for name, value in metrics.items() if name.startswith(("time/", "memory/"))}
+    found = ranks.largest(own)
+    generated = metrics["tokens"] + metrics["tokens_dropped"]
+    return {**found, "time/wait": ranks.seconds_waited(), "tokens_per_second": generated / found["time/step"]}
+
+
 class Stopwatch:
     """Of a step: seconds by stage (`with watch("generate"):` adds to `seconds["time/generate"]`), tokens generated."""
 
-    def __init__(self) -> None:
+    def __init__(self, ranks: Ranks | None = None) -> None:
+        """ranks: what they have waited for one another is counted from here on."""
+        if ranks is not None:
+            ranks.waited = 0.0
         self.seconds: dict[str, float] = {}
         self.tokens = 0.0
         """Response tokens, those of groups that dynamic sampling drops included."""

@@ -52,6 +52,10 @@ class Load:
     """Share of the card that vLLM takes while it generates; None: transformers generates with the policy itself."""
     taken: float = 0.0
     """Bytes of the card that are not ours."""
+    shards: int = 1
+    """Ranks of a machine, among which weights, gradients, state and reference are divided."""
+    tensor_parallel: int = 1
+    """Ranks among which vLLM's weights and KV cache are divided."""
 
     @property
     def tokens(self) -> int:
@@ -63,14 +67,14 @@ class Load:
         return self.memory_fraction is not None
 
     @property
-    def kv_sequence(self) -> int:
+    def kv_sequence(self) -> float:
         """Bytes of the KV cache of one response of full length, in bfloat16."""
-        return 2 * self.shape.kv_cache * self.sequence
+        return 2 * self.shape.kv_cache * self.sequence / self.tensor_parallel
 
     @property
-    def vllm_weights(self) -> int:
+    def vllm_weights(self) -> float:
         """In bfloat16."""
-        return 2 * self.shape.parameters
+        return 2 * self.shape.parameters / self.tensor_parallel
 
     @property
     def vllm_workspace(self) -> float:
@@ -93,9 +97,9 @@ def stages(load: Load) -> dict[str, dict[str, float]]:
     """Stage -> row -> bytes."""
     shape, widths = load.shape, load.widths
     stay = {
-        "weights": weight_bytes(shape, widths),
-        "optimizer": optimizer_bytes(shape, widths),
-        "reference": reference_bytes(shape, widths),
+        "weights": weight_bytes(shape, widths) / load.shards,
+        "optimizer": optimizer_bytes(shape, widths) / load.shards,
+        "reference": reference_bytes(shape, widths) / load.shards,
         "other programs": load.taken,
     }
     asleep = CONTEXT + (ASLEEP if load.vllm else 0.0)
@@ -108,11 +112,11 @@ def stages(load: Load) -> dict[str, dict[str, float]]:
         # of float32.
         merged = 0 if widths.adapter is None else (4 + 4 + 2) * shape.intermediate * shape.hidden
         sync = {"vLLM's weights": load.vllm_weights + max(2 * shape.head, merged), "CUDA, gaps": asleep}
-    update = {"gradients": gradient_bytes(shape, widths)}
+    update = {"gradients": gradient_bytes(shape, widths) / load.shards}
     return {
         "generate": stay | generate,
-        "log-probabilities": stay | passing(logprobs_moment(shape, widths, load.tokens), asleep),
-        "update": stay | update | passing(largest_update(load), asleep),
+        "log-probabilities": stay | passing(logprobs_moment(shape, widths, load.tokens), asleep, gathered(load)),
+        "update": stay | update | passing(largest_update(load), asleep, gathered(load, gradients=True)),
         "sync": stay | sync,
     }
 
@@ -121,14 +125,26 @@ def largest_update(load: Load) -> Moment:
     return update_moment(load.shape, load.widths, load.tokens, recompute=load.recompute)
 
 
-def passing(moment: Moment, asleep: float) -> dict[str, float]:
-    """What a forward or backward pass adds."""
+def passing(moment: Moment, asleep: float, gathered: float = 0.0) -> dict[str, float]:
+    """What a forward or backward pass adds; gathered: of sharded weights, instead of the copies that one card makes."""
+    copies = gathered or moment.copies
     return {
         "activations": moment.activations,
         "head": moment.head,
-        "copies of weights": moment.copies,
-        "CUDA, gaps": asleep + GAPS * moment.total,
+        "copies of weights": copies,
+        "CUDA, gaps": asleep + GAPS * (moment.total - moment.copies + copies),
     }
+
+
+def gathered(load: Load, *, gradients: bool = False) -> float:
+    """Whole weights in bfloat16 while they compute: embedding, head, and two layers, of which one is fetched while the
+    other computes. With gradients, those of the head or of a layer in bfloat16, and in float32 while they are summed.
+    0 without shards."""
+    if load.shards == 1:
+        return 0.0
+    shape = load.shape
+    root = shape.head * (1 if shape.tied else 2)
+    return 2 * (root + 2 * shape.layer) + (6 * max(root, shape.layer) if gradients else 0)
 
 
 def total(stage: dict[str, float]) -> float:

@@ -74,13 +74,16 @@ def optimizer_batches(
             yield replace(optimizer_batch, token_weights=aggregate(optimizer_batch.mask, optimizer_batch.groups))
 
 
-def micro_batches(batch: Batch, max_tokens: int) -> Iterator[Tensor]:
+def micro_batches(batch: Batch, max_tokens: int, rank: int = 0, ranks: int = 1) -> Iterator[Tensor]:
     """Row indices [N] of micro-batches that hold at most `max_tokens` positions each, padding included.
 
     Rows are taken in order of length, so that little of a micro-batch is padding. A row longer than `max_tokens` goes
-    alone. With lengths 2, 9, 3 and max_tokens 8: rows [0, 2], then [1].
+    alone. With lengths 2, 9, 3 and max_tokens 8: rows [0, 2], then [1]. Of several ranks each takes every `ranks`-th
+    row in that order: equally many, and of equal lengths.
     """
-    order = torch.argsort(batch.lengths, stable=True).tolist()
+    order = torch.argsort(batch.lengths, stable=True).tolist()[rank::ranks]
+    if not order:
+        return
     rows: list[int] = []
     for row in order:
         if rows and (len(rows) + 1) * int(batch.lengths[row]) > max_tokens:
@@ -88,3 +91,19 @@ def micro_batches(batch: Batch, max_tokens: int) -> Iterator[Tensor]:
             rows = []
         rows.append(row)
     yield torch.tensor(rows)
+
+
+def dealt(batch: Batch, max_tokens: int, rank: int, ranks: int) -> list[Tensor | None]:
+    """A rank's micro-batches, and None until it has as many as every other.
+
+    Each pass of a sharded model is a conversation of all ranks: one that made fewer would leave the others waiting.
+    """
+    cuts = [list(micro_batches(batch, max_tokens, other, ranks)) for other in range(ranks)]
+    return [*cuts[rank], *[None] * (max(map(len, cuts)) - len(cuts[rank]))]
+
+
+def nothing(batch: Batch) -> Batch:
+    """A micro-batch of one row of two positions, none of which is trained on: its loss and its gradient are 0."""
+    shapes = {name: (1, 2) if tensor.ndim == 2 else (1,) for name, tensor in batch._tensors().items()}
+    zeros = {name: torch.zeros(shape, dtype=getattr(batch, name).dtype) for name, shape in shapes.items()}
+    return replace(batch, **zeros | {"lengths": torch.tensor([2])})

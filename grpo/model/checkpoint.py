@@ -2,6 +2,7 @@
 
     checkpoint-7/  model.safetensors, config.json, ...    what transformers and vLLM load; of LoRA the adapter alone
                    trainer_state.pt                       optimizer, schedule, KL weights, lengths, step, config, ids
+                   optimizer/                             of several ranks: the optimizer's state, a part a rank
                    manifest.json                          each file's size and SHA-256
 
 A resumed run continues bit for bit: draws, seeds and shuffles are pure functions of the step, so the weights, the
@@ -29,10 +30,12 @@ from torch import Tensor
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.errors import RunError, UserError
 from grpo.files import read_json, write_json
-from grpo.folders import folder_written_whole
+from grpo.folders import PART, folder_written_whole
+from grpo.model.optimizer_shards import dealt_out, read_shards, write_shards
 from grpo.model.optimizers import state_bytes
 from grpo.model.policy import Policy
 from grpo.model.saved_dtype import recast
+from grpo.out_of_memory import said
 from grpo.problems.lengths import EarlierLengths
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
 STATE = "trainer_state.pt"
 MANIFEST = "manifest.json"
+SHARDS = "optimizer"
 MIB = 2**20
 
 
@@ -66,18 +70,24 @@ def save_model(folder: Path, policy: Policy, tokenizer: PreTrainedTokenizerBase,
 
     Raises: RunError, with the old folder in place.
     """
-    with _written(folder, needed=_bytes(policy.model.state_dict())) as part:
-        policy.save(part)
-        if dtype is not None:
-            recast(part, dtype)
-        tokenizer.save_pretrained(part)
+    gathered = policy.gathered()
+    with policy.ranks.together():
+        if policy.ranks.writes:
+            with _written(folder, needed=_bytes(policy.model.state_dict())) as part:
+                policy.save(part, gathered)
+                if dtype is not None:
+                    recast(part, dtype)
+                tokenizer.save_pretrained(part)
 
 
 def save_trained(folder: Path, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
     """What was trained of the policy, as a checkpoint has it: of LoRA the adapter. Raises: RunError, as above."""
-    with _written(folder, needed=_bytes(policy.kept())) as part:
-        policy.save_kept(part)
-        tokenizer.save_pretrained(part)
+    gathered = policy.gathered_kept()
+    with policy.ranks.together():
+        if policy.ranks.writes:
+            with _written(folder, needed=_bytes(policy.kept())) as part:
+                policy.save_kept(part, gathered)
+                tokenizer.save_pretrained(part)
 
 
 def save_checkpoint(
@@ -89,24 +99,56 @@ def save_checkpoint(
     config: dict[str, Any] | None = None,
     wandb_id: str | None = None,
 ) -> None:
-    """The model, and what a bit-exact resume needs. Raises: RunError, with the old folder in place."""
-    policy = trained.policy
+    """The model, and what a bit-exact resume needs. Raises: RunError, with the old folder in place.
+
+    Of several ranks each writes its part of the optimizer's state, and one all else.
+    """
+    policy, ranks = trained.policy, trained.policy.ranks
+    gathered, shards = policy.gathered_kept(), None
+    if ranks.size > 1:
+        shards = _shards_written(folder.resolve(), policy)
     state = {
         "step": step,
         "kl_coef": trained.kl_coef.value,
         "old_kl_coef": trained.old_kl_coef.value,
         "lengths": trained.lengths.mean,
-        "optimizer": policy.optimizer.state_dict(),
+        "optimizer": policy.optimizer.state_dict() | ({"state": {}} if shards else {}),
         "schedule": policy.schedule.state_dict(),
         "skipped_in_a_row": policy.skipped_in_a_row,
         "config": config,
         "wandb_id": wandb_id,
     }
-    with _written(folder, needed=_bytes(policy.kept()) + state_bytes(policy.optimizer)) as part:
-        policy.save_kept(part)
-        tokenizer.save_pretrained(part)
-        torch.save(state, part / STATE)
-        write_json(part / MANIFEST, {path.name: _listed(path) for path in sorted(part.iterdir())})
+    with ranks.together():
+        if ranks.writes:
+            needed = _bytes(policy.kept()) + (0 if shards else state_bytes(policy.optimizer))
+            with _written(folder, needed=needed) as part:
+                policy.save_kept(part, gathered)
+                tokenizer.save_pretrained(part)
+                torch.save(state, part / STATE)
+                if shards:
+                    shards.rename(part / SHARDS)
+                files = sorted(path for path in part.rglob("*") if path.is_file())
+                write_json(part / MANIFEST, {str(path.relative_to(part)): _listed(path) for path in files})
+
+
+def _shards_written(folder: Path, policy: Policy) -> Path:
+    """The optimizer's state of all ranks in a hidden folder beside the checkpoint's, where a death would leave it for
+    `mend_all`. Raises: RunError, on all ranks."""
+    ranks, shards = policy.ranks, folder.with_name(f".{folder.name}-{SHARDS}{PART}")
+    with ranks.together():
+        if ranks.writes:
+            shutil.rmtree(shards, ignore_errors=True)
+            shards.mkdir(parents=True)
+    failure: BaseException | None = None
+    try:
+        write_shards(shards, policy.optimizer)
+    except Exception as error:  # torch raises one of its own, on all ranks, whatever has failed on one of them
+        failure = error
+    with ranks.together():
+        if failure is not None:
+            text = f"{folder} could not be saved: {said(failure)}. What was saved before is whole."
+            raise RunError(text) from failure
+    return shards
 
 
 def checkpoints(run: Path) -> dict[int, Path]:
@@ -150,6 +192,10 @@ def restore(checkpoint: Path, trained: Trained) -> Restored:
     """Optimizer, schedule and KL weights of a checkpoint into a policy made from its model."""
     policy = trained.policy
     state = torch.load(checkpoint / STATE, weights_only=True, map_location="cpu")  # copied to the device below
+    if (checkpoint / SHARDS).is_dir():
+        state["optimizer"]["state"] = read_shards(checkpoint / SHARDS, policy.optimizer, ranks=policy.ranks.size)
+    elif policy.ranks.size > 1:
+        state["optimizer"]["state"] = dealt_out(state["optimizer"]["state"], policy.optimizer)
     policy.optimizer.load_state_dict(state["optimizer"])
     policy.restore_schedule(state["schedule"])
     policy.skipped_in_a_row = state.get("skipped_in_a_row", 0)  # as all below: earlier versions did not know it

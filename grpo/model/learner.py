@@ -19,16 +19,18 @@ from torch import Tensor, nn
 from grpo.algorithm.objective import Measured
 from grpo.model.optimizers import OptimizerSettings, make_optimizer, state_bytes_to_come
 from grpo.model.passes import Passes
+from grpo.model.ranks import Ranks
 from grpo.model.recompute import recomputing
 from grpo.model.schedule import factor
+from grpo.model.shard import all_reduce_after, whole
 from grpo.out_of_memory import out_of_memory
 from grpo.records import Batch
 
 Objective = Callable[..., Measured]
 """(micro-batch, *outputs of the learner) -> what it contributes to the loss and the metrics."""
 
-Numbers = tuple[dict[str, float], dict[str, float], float]
-"""Sums, means and count of a micro-batch."""
+Numbers = tuple[dict[str, float], ...]
+"""Sums, sums of which the means are made, and how many values these are over, as `count`."""
 
 
 class Learner(Passes):
@@ -38,8 +40,11 @@ class Learner(Passes):
     spacing around a weight, and rounding to the nearest would drop them.
     """
 
-    def __init__(self, model: nn.Module, settings: OptimizerSettings, micro_batch_tokens: int) -> None:
-        super().__init__(micro_batch_tokens)
+    def __init__(
+        self, model: nn.Module, settings: OptimizerSettings, micro_batch_tokens: int, ranks: Ranks | None = None
+    ) -> None:
+        """ranks: over which the model is sharded already (shard.py), and which each get the whole of every batch."""
+        super().__init__(micro_batch_tokens, ranks)
         self.model = model.eval()  # no dropout: a policy's log-probabilities must be those of the sampler's network
         self.settings = settings
         self.skipped_in_a_row = 0
@@ -87,7 +92,7 @@ class Learner(Passes):
         what is computed from it) is skipped: weights, optimizer and schedule stay as they are.
         """
         measured = self.backward(batch, objective)
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm).item()
+        grad_norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)).item()
         measured |= {"grad_norm": grad_norm, "learning_rate": float(self.schedule.get_last_lr()[0])}
         if not_finite(measured):
             self.skipped_in_a_row += 1
@@ -123,9 +128,20 @@ class Learner(Passes):
         made = self.each_micro_batch(batch.take(rows[0]), moving, name="a backward pass", afresh=self._drop_gradient)
         if len(rows[1]):
             made += self.each_micro_batch(batch.take(rows[1]), still, name="a forward pass")
-        sums, means, counts = zip(*(numbers for _, numbers in made), strict=True)
-        count = sum(counts)
-        return _added(sums) | {name: value / count if count else None for name, value in _added(means).items()}
+        sums, means, counts = self._of_all([numbers for _, numbers in made])
+        count = counts["count"]
+        return sums | {name: value / count if count else None for name, value in means.items()}
+
+    def begin_piece(self, *, last: bool) -> None:
+        """Several machines sum their gradients once, after the last."""
+        if self.ranks.nodes > 1:
+            all_reduce_after(self.model, last)
+
+    def _of_all(self, made: list[Numbers]) -> Numbers:
+        """Added over micro-batches, and over ranks, of which some may have none."""
+        own = tuple(map(_added, zip(*made, strict=True))) if made else None
+        parts = [part for part in self.ranks.exchange(own) if part is not None]
+        return tuple(map(_added, zip(*parts, strict=True)))
 
     def contribute(self, micro_batch: Batch, objective: Objective) -> Measured:
         """Add the gradient of a micro-batch to that of the parameters. Returns what was measured on it."""
@@ -163,7 +179,7 @@ def _numbers(found: Measured) -> Numbers:
     """Sums, means and count of a micro-batch, in one transfer from the card."""
     scalars = [*found.sums.values(), *found.means.values(), found.count]
     values = torch.stack([scalar.float() for scalar in scalars]).tolist()
-    count, cut = values.pop(), len(found.sums)
+    count, cut = {"count": values.pop()}, len(found.sums)
     return dict(zip(found.sums, values[:cut], strict=True)), dict(zip(found.means, values[cut:], strict=True)), count
 
 

@@ -10,7 +10,7 @@ a time, in float32.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from transformers.pytorch_utils import Conv1D
 
 from grpo.errors import UserError
 from grpo.model.settings import LoraSettings
+from grpo.model.shard import whole
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
@@ -120,16 +121,16 @@ def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in model.state_dict().items():
         path, of_layer, rest = name.partition(BASE)
         if of_layer:
-            yield f"{path}.{rest}", merged(layers[path]) if rest == "weight" else tensor
+            yield f"{path}.{rest}", merged(layers[path]) if rest == "weight" else whole(tensor)
         elif f".{NAME}." not in name:
-            yield name, tensor
+            yield name, whole(tensor)
 
 
 @torch.no_grad()
 def merged(layer: LoraLayer) -> Tensor:
     """W + (alpha / rank) B A: the sum in float32, then in the precision of W, which stays as it is."""
-    weight = layer.get_base_layer().weight
-    change = [layer.lora_B[NAME].weight.float(), layer.lora_A[NAME].weight.float()]
+    weight = whole(layer.get_base_layer().weight)
+    change = [whole(layer.lora_B[NAME].weight).float(), whole(layer.lora_A[NAME].weight).float()]
     if layer.fan_in_fan_out:  # GPT-2 keeps its matrices the other way round, [in, out]
         change = [matrix.T for matrix in reversed(change)]
     return torch.addmm(weight.float(), *change, alpha=layer.scaling[NAME]).to(weight.dtype)
@@ -148,13 +149,17 @@ def switched_off(model: nn.Module) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
-def save_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """As peft saves one: its config, which names the base, and its weights in the precision that they have."""
+def save_adapter(model: PreTrainedModel, folder: Path, parameters: Mapping[str, Tensor] | None = None) -> None:
+    """As peft saves one: its config, which names the base, and its weights in the precision that they have.
+
+    parameters: the adapter's, whole, where the model has only parts of them.
+    """
+    parameters = parameters or adapter_parameters(model)
     config = copy.copy(model.peft_config[NAME])
     config.inference_mode = True
     config.target_modules = sorted(config.target_modules)
     config.save_pretrained(folder)
-    tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in adapter_parameters(model).items()}
+    tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in parameters.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from grpo.model.lora import adapter_parameters, merged_weights, save_adapter, switched_off
 from grpo.model.policy import Policy
+from grpo.model.shard import on_host
 from grpo.records import Batch
 
 
@@ -19,19 +20,27 @@ class LoraPolicy(Policy):
         """As Policy.weights: the model with its adapter merged. A merged tensor is there while it is handed over."""
         yield from merged_weights(self.model)
 
-    def save(self, folder: Path) -> None:
+    def gathered(self) -> dict[str, Tensor] | None:
+        """As Policy.gathered, merged."""
+        return None if self.ranks.size == 1 else on_host(self.model, self.weights(), self.ranks)
+
+    def save(self, folder: Path, gathered: dict[str, Tensor] | None = None) -> None:
         """As Policy.save, merged: in the host's memory, of which it takes as much as the model."""
         own = self.model.state_dict().keys()
-        merged = {name: tensor if name in own else tensor.cpu() for name, tensor in self.weights()}
+        merged = gathered or {name: tensor if name in own else tensor.cpu() for name, tensor in self.weights()}
         self.model.save_pretrained(folder, state_dict=merged)
 
     def kept(self) -> dict[str, Tensor]:
         """As Policy.kept: the adapter."""
         return dict(adapter_parameters(self.model))
 
-    def save_kept(self, folder: Path) -> None:
+    def gathered_kept(self) -> dict[str, Tensor] | None:
+        """As Policy.gathered_kept: the adapter."""
+        return None if self.ranks.size == 1 else on_host(self.model, adapter_parameters(self.model).items(), self.ranks)
+
+    def save_kept(self, folder: Path, gathered: dict[str, Tensor] | None = None) -> None:
         """As Policy.save_kept: the adapter, in peft's format."""
-        save_adapter(self.model, folder)
+        save_adapter(self.model, folder, gathered)
 
 
 class WithoutAdapter:

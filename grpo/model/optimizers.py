@@ -32,7 +32,7 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
 
 
 def state_bytes(optimizer: Optimizer) -> int:
-    """Bytes of the optimizer's state, as it lies in memory and in a checkpoint."""
+    """Bytes of the optimizer's state, as it lies in memory and in a checkpoint; of a sharded model this rank's part."""
     return sum(_bytes(value) for slot in optimizer.state.values() for value in slot.values())
 
 
@@ -44,6 +44,8 @@ def state_bytes_to_come(optimizer: Optimizer, name: str) -> int:
 
 def _bytes(tensor: Tensor) -> int:
     """A quantised tensor gives its `nbytes` as if it were float32; what it is made of tells the truth."""
+    if hasattr(tensor, "to_local"):
+        return tensor.to_local().nbytes
     if hasattr(tensor, "__tensor_flatten__"):
         return sum(getattr(tensor, name).nbytes for name in tensor.__tensor_flatten__()[0])
     return tensor.nbytes

@@ -2,6 +2,8 @@
 
 The result is the same but for rounding, however a batch is cut. A pass that has failed leaves nothing behind: the whole
 of it is made again, because a backward pass that broke off has added a part of its gradient already.
+
+Of several ranks each makes the pass over its rows of the batch, which all of them have.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from grpo.model.batching import micro_batches
+from grpo.model.batching import dealt, nothing
+from grpo.model.ranks import Ranks
 from grpo.out_of_memory import PLAN, OutOfMemory, ran_out, said
 from grpo.records import Batch
 
@@ -31,7 +34,8 @@ class Passes:
     device: torch.device
     """Where passes are made."""
 
-    def __init__(self, micro_batch_tokens: int) -> None:
+    def __init__(self, micro_batch_tokens: int, ranks: Ranks | None = None) -> None:
+        self.ranks = ranks or Ranks()
         self.micro_batch_tokens = micro_batch_tokens
         """Positions of a micro-batch, padding included. Halved where memory runs out, and it stays so."""
         self.say: Callable[[str], None] = print
@@ -42,25 +46,40 @@ class Passes:
         """(rows, what `make` returned) of each micro-batch, moved to the device one at a time.
 
         name: of the pass, for what is said of it. afresh: called after a pass that has failed; it drops what that has
-        left, which would be counted twice.
-        Raises: OutOfMemory where a micro-batch of one response is too large.
+        left, which would be counted twice. Of several ranks those of this one; where another has more, this one makes
+        as many, of nothing.
+        Raises: OutOfMemory where a micro-batch of one response is too large, or there are several ranks.
         """
         while True:
             made = []
             try:
-                for rows in micro_batches(batch, self.micro_batch_tokens):
-                    made.append((rows, make(batch.take(rows).to(self.device))))
+                pieces = dealt(batch, self.micro_batch_tokens, self.ranks.rank, self.ranks.size)
+                for at, rows in enumerate(pieces):
+                    self.begin_piece(last=at == len(pieces) - 1)
+                    piece = nothing(batch) if rows is None else batch.take(rows)
+                    found = make(piece.to(self.device))
+                    if rows is not None:
+                        made.append((rows, found))
                 return made
             except Exception as error:
                 if not ran_out(error):
                     raise
                 words = said(error)  # nothing else of it: its frames hold the tensors that are in the way
             del made
+            if self.ranks.size > 1:
+                raise OutOfMemory(
+                    f"Memory ran out in {name} ({words}). One process would halve its micro-batches and go on; of "
+                    f"several the others wait for this one. Go on with a lower --micro-batch-tokens than "
+                    f"{self.micro_batch_tokens:,}. What else helps: {HELPS}. {PLAN}"
+                )
             afresh()
             gc.collect()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             self._halve(len(rows), int(batch.lengths[rows].max()), name, words)
+
+    def begin_piece(self, *, last: bool) -> None:
+        """Called before each micro-batch."""
 
     def _halve(self, responses: int, longest: int, name: str, words: str) -> None:
         """After a pass of so many responses, padded to the longest. Raises: OutOfMemory where there is but one."""

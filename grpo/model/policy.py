@@ -16,9 +16,11 @@ from grpo.algorithm.objective import Measured
 from grpo.model.head_pieces import backward_in_pieces
 from grpo.model.host import rest_on_host, visiting
 from grpo.model.learner import Learner, Objective, autocast
-from grpo.model.logprobs import chunk_rows, token_logprobs
+from grpo.model.logprobs import chunk_rows
 from grpo.model.optimizers import OptimizerSettings
 from grpo.model.passes import Passes
+from grpo.model.ranks import Ranks
+from grpo.model.shard import on_host, scored, whole
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.records import Batch
 
@@ -35,17 +37,18 @@ class Policy(Learner):
         optimizer: OptimizerSettings | None = None,
         train_entropy: bool = False,
         head_dtype: torch.dtype = torch.float32,
+        ranks: Ranks | None = None,
     ) -> None:
         """train_entropy: whether the entropy keeps its graph, as an entropy bonus needs; head_dtype: of the output
-        head's matrix product (head.py)."""
-        super().__init__(model, optimizer or OptimizerSettings(), micro_batch_tokens)
+        head's matrix product (head.py); ranks: over which the model is sharded."""
+        super().__init__(model, optimizer or OptimizerSettings(), micro_batch_tokens, ranks)
         self.temperature = temperature
         self.train_entropy = train_entropy
         self.head_dtype = head_dtype
 
     def outputs(self, micro_batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the targets and entropies, both [B, T] float32, 0 outside the mask."""
-        return token_logprobs(
+        return scored(
             self.model,
             micro_batch.inputs,
             micro_batch.targets,
@@ -56,8 +59,10 @@ class Policy(Learner):
         )
 
     def contribute(self, micro_batch: Batch, objective: Objective) -> Measured:
-        """See Learner.contribute. The tokens go in pieces where their logits are cut anyway, and the loss can be."""
-        if not getattr(objective, "of_tokens", False) or int(micro_batch.mask.sum()) <= chunk_rows(self.model):
+        """See Learner.contribute. The tokens go in pieces where their logits are cut anyway, and the loss can be; but
+        not of a sharded model, which has its weights for a single backward pass."""
+        plain = self.ranks.size > 1 or not getattr(objective, "of_tokens", False)
+        if plain or int(micro_batch.mask.sum()) <= chunk_rows(self.model):
             return super().contribute(micro_batch, objective)
         settings = {"train_entropy": self.train_entropy, "head_dtype": self.head_dtype}
         return backward_in_pieces(self.model, micro_batch, objective, self.temperature, **settings)
@@ -77,21 +82,32 @@ class Policy(Learner):
         """Every (name, tensor) that an engine needs, the tied output head under its own name included.
 
         `named_parameters()` would leave a tied head out, and an engine that keeps its own copy would go on with the
-        old one without a word.
+        old one without a word. Of a sharded model each is put together as it is handed over, on all ranks at once.
         """
-        yield from self.model.state_dict().items()
+        narrow = self.ranks.size > 1 and self.precision is torch.bfloat16  # half the bytes, and all that vLLM keeps
+        for name, tensor in self.model.state_dict().items():
+            yield name, whole(tensor.bfloat16() if narrow and tensor.dtype is torch.float32 else tensor)
 
-    def save(self, folder: Path) -> None:
+    def gathered(self) -> dict[str, Tensor] | None:
+        """What `save` writes, put together by all ranks in the host's memory of the one that writes. None where there
+        is but one, which has it."""
+        return None if self.ranks.size == 1 else on_host(self.model, self.model.state_dict().items(), self.ranks)
+
+    def save(self, folder: Path, gathered: dict[str, Tensor] | None = None) -> None:
         """Into a folder that transformers and vLLM load."""
-        self.model.save_pretrained(folder)
+        self.model.save_pretrained(folder, state_dict=gathered)
 
     def kept(self) -> dict[str, Tensor]:
         """What a checkpoint holds of the model: that which training changes."""
         return self.model.state_dict()
 
-    def save_kept(self, folder: Path) -> None:
+    def gathered_kept(self) -> dict[str, Tensor] | None:
+        """As `gathered`, for `save_kept`."""
+        return self.gathered()
+
+    def save_kept(self, folder: Path, gathered: dict[str, Tensor] | None = None) -> None:
         """Into a folder that the policy can be made from again."""
-        self.save(folder)
+        self.save(folder, gathered)
 
 
 class Reference(Passes):
@@ -103,8 +119,9 @@ class Reference(Passes):
         temperature: float,
         micro_batch_tokens: int,
         head_dtype: torch.dtype = torch.float32,
+        ranks: Ranks | None = None,
     ) -> None:
-        super().__init__(micro_batch_tokens)
+        super().__init__(micro_batch_tokens, ranks)
         self.model = model.eval().requires_grad_(False)
         self.device = next(model.parameters()).device
         """Where it computes, wherever it rests."""
@@ -135,9 +152,11 @@ def _logprobs(of: Policy | Reference, batch: Batch, temperature: float, name: st
     def make(micro_batch: Batch) -> Tensor:
         with autocast(of.device):
             asked = (micro_batch.inputs, micro_batch.targets, micro_batch.mask)
-            return token_logprobs(of.model, *asked, temperature, with_entropy=False, head_dtype=of.head_dtype)[0].cpu()
+            return scored(of.model, *asked, temperature, with_entropy=False, head_dtype=of.head_dtype)[0].cpu()
 
     result = torch.zeros(batch.mask.shape)
     for rows, logprobs in of.each_micro_batch(batch, make, name=name):
         result[rows, : logprobs.shape[1]] = logprobs
+    if of.ranks.size > 1:
+        result[batch.mask] = of.ranks.added(result[batch.mask])  # where this rank has none stands 0
     return result

@@ -15,6 +15,8 @@ SCHEDULES = ("constant", "linear", "cosine")
 """What `--schedule` accepts (schedule.py)."""
 SAVE_DTYPES = ("float32", "bfloat16")
 """What `--save-dtype` accepts (saved_dtype.py)."""
+RANK_MINUTES = 120.0
+"""That several processes wait for one another while each works alone, as in generation (ranks.py)."""
 HEAD_DTYPE_NAMES = ("float32", "bfloat16")
 """What `--head-dtype` accepts (head.HEAD_DTYPES)."""
 

@@ -6,8 +6,9 @@ import pytest
 from real_shapes import load_of
 
 from grpo.engines import sync
+from grpo.memory.fit import fits
 from grpo.memory.moments import update_moment
-from grpo.memory.stages import GAPS, GIB, PROBE, STAGES, largest_update, stages, total
+from grpo.memory.stages import GAPS, GIB, PROBE, STAGES, gathered, largest_update, stages, total
 
 
 def test_what_stays_is_in_every_stage_and_what_passes_in_its_own():
@@ -68,3 +69,20 @@ def test_the_command_of_the_main_readme_leaves_15_gib_of_an_80_gb_card():
     assert min(left.values()) > 15 and left["update"] > 45
     without = stages(replace(load_of("Qwen2.5-1.5B", 79), recompute=False))
     assert 79 - total(without["update"]) / GIB < 1  # as it was when gradient checkpointing did nothing
+
+
+def test_ranks_divide_what_they_hold_and_tensor_parallel_what_vllm_holds():
+    """7B on 8 cards, by hand: 16 bytes a parameter, divided by 8, and what is gathered while it computes."""
+    one = load_of("Qwen2.5-7B", 79)
+    eight = replace(one, shards=8)
+    held, parts = stages(one)["update"], stages(eight)["update"]
+    for row in ("weights", "gradients", "optimizer"):
+        assert parts[row] == held[row] / 8
+    shape = one.shape
+    assert parts["weights"] + parts["gradients"] + parts["optimizer"] == 16 * shape.parameters / 8
+    root = 2 * shape.head  # embedding and head, which Qwen2.5-7B does not tie
+    assert gathered(eight) == 2 * (root + 2 * shape.layer) == stages(eight)["log-probabilities"]["copies of weights"]
+    assert gathered(eight, gradients=True) == gathered(eight) + 6 * root and gathered(one) == 0
+    both = replace(eight, tensor_parallel=4)
+    assert both.vllm_weights == one.vllm_weights / 4 and both.kv_sequence == one.kv_sequence / 4
+    assert not fits(one) and fits(replace(eight, memory_fraction=0.5))

@@ -1,14 +1,19 @@
 """Collation, shift, optimizer batches and micro-batches, on batches small enough to write out."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+from conftest import make_batch, make_policy
 from hypothesis import given
 from hypothesis import strategies as st
+from updates import uneven_groups, whole_batch
 
 from grpo.algorithm.ingredients import load_aggregation
-from grpo.model.batching import collate, micro_batches, optimizer_batches
+from grpo.algorithm.objective import Objective
+from grpo.algorithm.table import ALGORITHMS
+from grpo.model.batching import collate, dealt, micro_batches, nothing, optimizer_batches
 from grpo.records import Batch, Group, Problem, Rollout
 
 PAD = 0
@@ -128,3 +133,28 @@ def test_a_dropped_group_leaves_the_loss_and_stays_in_b():
     assert not batch.mask[:size].any() and torch.equal(batch.mask[size:], kept.mask[size:])
     assert batch.groups.tolist() == [p for p, group in enumerate(GROUPS) for _ in group.rollouts]
     assert torch.equal(batch.sampler_logprobs, kept.sampler_logprobs) and len(batch) == len(kept)
+
+
+def test_every_rank_has_as_many_micro_batches_and_all_rows_are_dealt_once():
+    mask = torch.zeros(5, 8, dtype=torch.bool)
+    for row, length in enumerate((8, 2, 5, 1, 3)):
+        mask[row, :length] = True
+    batch = make_batch(mask)
+    parts = [dealt(batch, 8, rank, 3) for rank in range(3)]
+    assert [[None if rows is None else rows.tolist() for rows in part] for part in parts] == [
+        [[3], [2]],  # lengths 1 and 5: two rows of 5 would be 10 positions
+        [[1], [0]],
+        [[4], None],
+    ]
+    assert [rows.tolist() for rows in dealt(batch, 8, 0, 1)] == [rows.tolist() for rows in micro_batches(batch, 8)]
+    assert list(micro_batches(batch, 8, rank=5, ranks=6)) == []
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_nothing_has_a_loss_and_a_gradient_of_0_and_counts_as_no_token(tied_folder, name):
+    policy = make_policy(tied_folder)
+    whole = whole_batch(policy, uneven_groups(), ALGORITHMS[name])
+    whole.sampler_logprobs[0] = math.nan  # of a row that it could have been made from
+    measured = policy.backward(nothing(whole), Objective(ALGORITHMS[name]))
+    assert measured["loss"] == measured["surrogate"] == 0 and measured["entropy"] is None
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in policy.model.parameters())

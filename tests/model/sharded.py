@@ -1,0 +1,130 @@
+"""What a policy computes on several ranks, for tests that compare it with a single process.
+
+torchrun ... tests/model/sharded.py FOLDER OUT NODES CASE ...     # what rank 0 has found of the cases, into OUT
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from conftest import VOCABULARY
+from transformers import Qwen2ForCausalLM
+
+from grpo.algorithm.credit import spread
+from grpo.algorithm.ingredients import load_aggregation
+from grpo.algorithm.objective import Objective
+from grpo.algorithm.table import ALGORITHMS
+from grpo.model import learner, logprobs
+from grpo.model import policy as policy_file
+from grpo.model.batching import collate, optimizer_batches
+from grpo.model.optimizers import OptimizerSettings, state_bytes
+from grpo.model.policy import Policy
+from grpo.model.ranks import Ranks
+from grpo.model.recompute import recompute_layers
+from grpo.model.shard import shard, whole
+from grpo.records import Group, Problem, Rollout
+
+CASES = {
+    "sequence_mean": dict(row="grpo"),
+    "constant": dict(row="dr_grpo"),
+    "token_mean": dict(row="dapo"),
+    "prompt_mean": dict(row="scale_rl"),
+    "untied head": dict(row="grpo", model="untied"),
+    "checkpointed blocks": dict(row="grpo", recompute=True),
+    "ranks without rows": dict(row="grpo", problems=1, responses=2),
+    "head in chunks": dict(row="grpo", chunk=7),
+    "as a card": dict(row="grpo", card=True),
+    "entropy bonus": dict(row="grpo", entropy_coef=0.05),
+}
+
+
+learner_autocast = learner.autocast
+
+
+def as_a_card(device):
+    """bfloat16 arithmetic on the CPU, wherever a card has it."""
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+
+def groups(problems, responses):
+    """Responses of 1 to 60 tokens, made by no engine."""
+    generator = torch.Generator().manual_seed(3)
+
+    def ids(count):
+        return tuple(torch.randint(3, 200, (count,), generator=generator).tolist())
+
+    made = []
+    for p in range(problems):
+        lengths = torch.randint(1, 61, (responses,), generator=generator).tolist()
+        rollouts = tuple(Rollout(ids(n), tuple([-3.0] * n), "", truncated=False) for n in lengths)
+        made.append(Group(Problem("", ids(2 + p), {}), rollouts))
+    return made
+
+
+def found(
+    folder,
+    ranks,
+    *,
+    row,
+    model="tied",
+    recompute=False,
+    problems=8,
+    responses=4,
+    entropy_coef=0.0,
+    chunk=None,
+    card=False,
+):
+    """Log-probabilities, the gradient of a batch, and what 16 updates come to, whole."""
+    for place in (learner, policy_file):
+        place.autocast = as_a_card if card else learner_autocast
+    logprobs.MAX_CHUNK_ELEMENTS = 2**25 if chunk is None else chunk * VOCABULARY
+    row = replace(ALGORITHMS[row], entropy_coef=entropy_coef)
+    loaded = Qwen2ForCausalLM.from_pretrained(folder / model)
+    if card:  # weights that bfloat16 has: what is left is how the passes round
+        for parameter in loaded.parameters():
+            parameter.data = parameter.data.bfloat16().float()
+    if recompute:
+        recompute_layers(loaded)
+    policy = Policy(
+        shard(loaded, ranks, narrow=card),
+        temperature=0.8,
+        micro_batch_tokens=150,
+        optimizer=OptimizerSettings(learning_rate=2e-4, max_grad_norm=0.5),
+        train_entropy=entropy_coef > 0,
+        ranks=ranks,
+    )
+    batch = collate(groups(problems, responses), 0)
+    advantages = torch.randn(problems, responses, generator=torch.Generator().manual_seed(1))
+    ours = policy.logprobs(batch)
+    offset = ((batch.targets % 7).float() - 3) / 8  # ratios inside and outside every clip range
+    batch = replace(
+        batch,
+        advantages=spread(advantages, batch.mask),
+        old_logprobs=ours + offset * batch.mask,
+        ref_logprobs=ours - 0.3 * batch.mask,
+    )
+    aggregation, objective = load_aggregation(row.aggregation, 64.0), Objective(row)
+    (one,) = optimizer_batches(batch, 1, 1, aggregation, seed=0)
+    measured = policy.backward(one, objective)
+    gradient = {name: whole(p.grad).clone() for name, p in policy.model.named_parameters()}
+    policy._drop_gradient()
+    times = (2, 8) if problems == 1 else (4, 4)
+    updates = [policy.update(part, objective) for part in optimizer_batches(batch, *times, aggregation, seed=1)]
+    weights = {name: tensor.clone() for name, tensor in policy.weights()}
+    return dict(
+        logprobs=ours,
+        measured=measured,
+        gradient=gradient,
+        updates=updates,
+        weights=weights,
+        state_bytes=ranks.exchange(state_bytes(policy.optimizer)),
+    )
+
+
+if __name__ == "__main__":
+    folder, out, nodes, *names = sys.argv[1:]
+    ranks = Ranks.join(minutes=1, nodes=int(nodes))
+    results = {name: found(Path(folder), ranks, **CASES[name]) for name in names}
+    if ranks.writes:
+        torch.save(results, out)
