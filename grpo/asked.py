@@ -164,6 +164,12 @@ def check_step(config: Config) -> None:
             f"{config.responses_per_step} responses, which do not divide into --updates-per-step "
             f"{config.updates_per_step} equal updates. Choose a divisor of {config.responses_per_step}."
         )
+    updates = config.optimizer_settings.updates
+    if config.schedule != "constant" and config.warmup_updates >= updates:
+        raise UserError(
+            f"--schedule {config.schedule} would do nothing: the warm-up of --warmup-updates {config.warmup_updates} "
+            f"takes all {updates} updates of the run. Lower it, or leave --schedule out."
+        )
     if config.eval_responses > 1 and config.eval_temperature == 0:
         raise UserError(
             f"--eval-responses {config.eval_responses} with --eval-temperature 0: greedy responses to a problem are "

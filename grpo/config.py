@@ -23,7 +23,15 @@ from grpo.algorithm.table import ALGORITHMS, Algorithm
 from grpo.flags import DataFlags, EngineFlags, VerifierFlags
 from grpo.logs.guards import STOPS
 from grpo.logs.wandb_run import WANDB_MODES
-from grpo.model.settings import OPTIMIZERS, PRECISION_NAMES, RANK_MINUTES, LoraSettings, OptimizerSettings
+from grpo.model.settings import (
+    OPTIMIZERS,
+    PRECISION_NAMES,
+    RANK_MINUTES,
+    SAVE_DTYPES,
+    SCHEDULES,
+    LoraSettings,
+    OptimizerSettings,
+)
 from grpo.presets import EMBEDDED_MODEL
 
 AlgorithmName = Literal[tuple(ALGORITHMS)]
@@ -37,6 +45,8 @@ ImportanceName = Literal[IMPORTANCE]
 OptimizerName = Literal[OPTIMIZERS]
 ReferenceDevice = Literal["same", "cpu"]
 PrecisionName = Literal[PRECISION_NAMES]
+ScheduleName = Literal[SCHEDULES]
+SaveDtypeName = Literal[SAVE_DTYPES]
 WandbMode = Literal[WANDB_MODES]
 
 
@@ -174,7 +184,9 @@ class UpdateFlags:
     learning_rate: float | None = None
     """AdamW's learning rate; unset: 2e-4 (embedded) or 1e-6, and ten times that with --lora-rank."""
     warmup_updates: int = 0
-    """Updates over which the learning rate rises linearly; constant after that."""
+    """Updates over which the learning rate rises linearly, before the schedule begins."""
+    schedule: ScheduleName = "constant"
+    """The learning rate after the warm-up: constant, or falling to 0 at the end of the run: linear, cosine."""
     adam_beta1: float = 0.9
     """AdamW's beta 1."""
     adam_beta2: float = 0.95
@@ -223,6 +235,8 @@ class RunFlags:
     """Steps between checkpoints that --resume continues from; 0: only where the run ends early; unset: 0 or 50."""
     keep: int = 2
     """Checkpoints that stay, the newest ones; and the best by held-out accuracy besides."""
+    save_dtype: SaveDtypeName | None = None
+    """Precision in which the model at the end is saved, such as bfloat16; unset: that of its weights."""
     resume: bool = False
     """Continue the run --name from its newest checkpoint, bit for bit; other flags are read from its config.json."""
     tensor_parallel: int = 1
@@ -321,6 +335,8 @@ class Config(  # --help lists the last group first
             weight_decay=self.weight_decay,
             max_grad_norm=self.max_grad_norm,
             warmup_updates=self.warmup_updates,
+            schedule=self.schedule,
+            updates=self.steps * self.updates_per_step * self.epochs_per_step,
             seed=self.seed,
         )
 

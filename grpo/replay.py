@@ -35,6 +35,7 @@ from grpo.errors import UserError
 from grpo.files import write_json
 from grpo.logs.rollouts import Recording, load_rollouts
 from grpo.model.batching import collate, optimizer_batches
+from grpo.model.model_folder import check_weight_files
 from grpo.model.policy import Policy, Reference
 from grpo.model.pretrained import load_model
 from grpo.outcomes import first_of, truncated
@@ -138,6 +139,7 @@ def configs(recording: Recording, options: Options) -> dict[str, Config]:
 def load(recording: Recording, options: Options, config: Config) -> Policy:
     """The policy. Raises: UserError where the model can't be loaded or has too few tokens."""
     source = options.model or config.model
+    check_weight_files(source)
     policy = make_policy(source, config)
     known = policy.model.config.vocab_size
     ids = (max((*g.problem.prompt_tokens, *r.tokens)) for g in recording.groups for r in g.rollouts)

@@ -76,6 +76,7 @@ def words(before: dict[str, Any], config: Config) -> list[str]:
     said = [
         f"resumed with another value: {flag(name)} {shown(value)}, was {shown(was)}"
         + (f"; {OTHERWISE}" if name in ROUNDING else "")
+        + ("; the learning rate now falls over these" if name == "steps" and config.schedule != "constant" else "")
         for name, was, value in changes(as_config(before), config)
         if name in before
     ]

@@ -65,7 +65,7 @@ def train(config: Config, parts: Parts) -> None:
         parts.logger.amend(found)
 
     for step in range(parts.first_step, config.steps + 1):
-        watch, pool = Stopwatch(parts.ranks), []
+        watch, pool, verifiers.at = Stopwatch(parts.ranks), [], (step, config.steps)
         # The algorithm, with its KL weights as they are in this step.
         row = replace(config.row, kl_coef=parts.kl_coef.value, old_kl_coef=parts.old_kl_coef.value)
 
@@ -219,7 +219,7 @@ def held_out_metrics(config: Config, parts: Parts, step: int) -> Metrics:
     due = step in (0, config.steps) or (config.eval_every and step % config.eval_every == 0)
     if not (due and parts.held_out):
         return {}
-    found = {}
+    found, parts.verifiers.at = {}, (step, config.steps)
     for name, problems in parts.held_out.items():
         found[name] = evaluate(
             parts.engine,
@@ -267,7 +267,7 @@ def main(arguments: list[str] | None = None) -> int:
                     train(config, parts)
                     if config.lora is not None:
                         save_trained(config.run_folder / "adapter", parts.policy, parts.tokenizer)
-                    save_model(config.run_folder / "model", parts.policy, parts.tokenizer)
+                    save_model(config.run_folder / "model", parts.policy, parts.tokenizer, config.save_dtype)
                 parts.logger.say(summary(config.run_folder))
     except OtherRankFailed as error:
         say_end("", error)

@@ -123,7 +123,7 @@ MISTAKES = (
     Mistake("a skipped update moves the schedule on", "model/learner.py", "            self.skipped_in_a_row += 1\n",
             "            self.skipped_in_a_row += 1\n            self.schedule.step()\n"),
     Mistake("a resumed run with a fresh optimizer", "model/checkpoint.py", '    policy.optimizer.load_state_dict(state["optimizer"])\n', ""),
-    Mistake("a resumed run with a fresh schedule", "model/checkpoint.py", '    policy.schedule.load_state_dict(state["schedule"])\n', ""),
+    Mistake("a resumed run with a fresh schedule", "model/checkpoint.py", '    policy.restore_schedule(state["schedule"])\n', ""),
     Mistake("layers that are recomputed in name only", "model/learner.py", ", recomputing(self.model):", ":"),
     Mistake("dropout switched on with the recomputing", "model/recompute.py", "layer.training = True", "layer.train()"),
 )  # fmt: skip

@@ -84,6 +84,7 @@ def test_reward_is_that_of_the_data_unless_it_is_given(tmp_path):
 
 
 BAD_VALUES = [
+    (["--schedule", "cosine", "--warmup-updates", "100"], "--schedule cosine would do nothing: the warm-up"),
     (["--template", "qwen"], "There is no template 'qwen'. There are: auto, chat, qwen_math, r1, plain, and files"),
     (["--template", "./nowhere.txt"], "--template ./nowhere.txt cannot be read: No such file"),
     (["--template", "r1", "--system", "Think."], "--system with --template r1: there is no {system} in it"),
@@ -174,6 +175,8 @@ def test_bad_values_are_one_paragraph(flags, message):
         ("optimizer", "sgd"),
         ("precision", "float16"),
         ("reference_device", "cuda"),
+        ("schedule", "step"),
+        ("save_dtype", "float16"),
     ],
 )
 def test_a_choice_that_does_not_exist_is_refused_by_name_with_those_that_do(capsys, name, value):

@@ -86,7 +86,7 @@ def test_a_verifier_that_returns_no_reward_ends_no_other_check(tmp_path, examine
 
 
 def test_a_base_model_whose_chat_template_ends_otherwise(tmp_path, examine):
-    """Random weights: nothing is ever correct, and the template's end is one that ends nothing."""
+    """Random weights: nothing is ever correct. The template's end is none of the model's, and ends a response too."""
     folder = make_model(tmp_path / "base", tied=True)
     tokenizer = make_tokenizer()
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] + '<end2>' }}{% endfor %}"
@@ -97,13 +97,8 @@ def test_a_base_model_whose_chat_template_ends_otherwise(tmp_path, examine):
     flags = ["--model", str(folder), "--data", "arithmetic", "--max-prompt-tokens", "32"]
     flags += ["--max-response-tokens", "64", "--updates-per-step", "2", "--responses-per-problem", "8"]
     status, text = examine(*flags)
-    assert status == 1 and "fault template chat ends a response by <end2> (2)" in text
-    assert "write the template's end <end2> (2), and go on behind it" in text
+    assert "a response ends at <end> (1), <end2> (2)" in text and "go on behind it" not in text
     assert "warning 0 of 32 responses are correct" in text
-    # The advice is taken: the fault is gone.
-    config = json.loads((folder / "generation_config.json").read_text())
-    (folder / "generation_config.json").write_text(json.dumps(config | {"eos_token_id": [1, 2]}))
-    status, text = examine(*flags)
     assert status == 0 and "template chat ends a response by <end2> (2), which is one of them" in text
 
 

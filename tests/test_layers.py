@@ -16,7 +16,6 @@ NOT_BY_NAME = {
     "engines/protocol.py": "tests/engines/test_engines.py is the contract",
     "engines/choose.py": "tests/engines/test_engines.py chooses and makes them",
     "engines/shared.py": "tests/test_ranks_run.py runs it in the loop",
-    "verifiers/shared.py": "tests/test_ranks_run.py runs it in the loop",
     "model/optimizer_shards.py": "tests/test_ranks_run.py writes and reads them at several numbers of ranks",
     "model/rank_end.py": "tests/test_ranks_end.py: how a job of several ranks ends",
     "verifiers/__main__.py": "tests/verifiers runs the command",

@@ -138,13 +138,13 @@ def test_the_gradient_is_that_of_a_training_step(tied_folder, recording, algo):
     """Against Policy.update on a batch put together here by hand, seen by a hook just before the optimizer's step."""
     row, policy = ALGORITHMS[algo], make_policy(tied_folder, micro_batch_tokens=20, max_grad_norm=1e9)
     reference = policy.frozen_copy() if row.kl_coef else None
-    found = replay(recording, config(algo), policy, reference, PAD)
+    found = replay(recording, config(algo), policy, reference)
     assert all(p.grad is None for p in policy.model.parameters())
 
     total = recording.total.clone()
     if row.truncated == "zero":
         total[0, 1] = 0.0  # the response of seven tokens
-    batch = recorded_batch(recording, PAD)
+    batch = recorded_batch(recording)
     lengths, tokens = batch.mask.sum(1).tolist(), int(batch.mask.sum())
     divisors = [formulas.divisor(row.aggregation, length, 6, tokens, 16.0) for length in lengths]
     batch = replace(
@@ -166,15 +166,13 @@ def test_the_gradient_is_that_of_a_training_step(tied_folder, recording, algo):
 
 def test_figures_by_hand(tied_policy, recording):
     """|advantage| over B C, over the tokens of correct and of incorrect responses; the truncated one keeps 0.5."""
-    figures = replay(recording, config("dr_grpo", truncated="keep"), tied_policy, None, PAD).figures
+    figures = replay(recording, config("dr_grpo", truncated="keep"), tied_policy, None).figures
     # Advantages 1/2, 0, -1/2 of 3, 7, 1 tokens and -2/3, 1/3, 1/3 of 4, 2, 5; the positive ones are correct. B C = 96.
     assert figures["|advantage|"] == pytest.approx((0.5 + 0.5 + 4 / 3) / 6)
     assert figures["|advantage| * weight, correct"] == pytest.approx((3 * 0.5 + 2 / 3 + 5 / 3) / 10 / 96)
     assert figures["|advantage| * weight, incorrect"] == pytest.approx((7 * 0 + 0.5 + 4 * 2 / 3) / 12 / 96)
     none_correct = replace(recording, correct=torch.zeros(2, 3, dtype=torch.bool))
-    assert (
-        replay(none_correct, config("dr_grpo"), tied_policy, None, PAD).figures["|advantage| * weight, correct"] is None
-    )
+    assert replay(none_correct, config("dr_grpo"), tied_policy, None).figures["|advantage| * weight, correct"] is None
 
 
 def test_a_recording_of_an_earlier_version_is_replayed(tmp_path, tied_policy, recording):
@@ -187,10 +185,10 @@ def test_a_recording_of_an_earlier_version_is_replayed(tmp_path, tied_policy, re
     torch.save(content, path)
     old = load_rollouts(path)
     assert old.by_verifier == {}
-    assert replay(old, config("dapo"), tied_policy, None, PAD).figures["|advantage|"] > 0
+    assert replay(old, config("dapo"), tied_policy, None).figures["|advantage|"] > 0
     kept = replay(replace(old, groups=old.groups[1:], total=old.total[1:], correct=old.correct[1:],
-                          old_logprobs=old.old_logprobs[-11:]), config("dapo"), tied_policy, None, PAD)  # fmt: skip
-    both = replay(old, config("dapo"), tied_policy, None, PAD)
+                          old_logprobs=old.old_logprobs[-11:]), config("dapo"), tied_policy, None)  # fmt: skip
+    both = replay(old, config("dapo"), tied_policy, None)
     for one, other in zip(both.gradient, kept.gradient, strict=True):  # the first group is dropped, denominator and all
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
 
@@ -199,13 +197,13 @@ def test_clipped_tokens_are_counted(tied_policy, recording):
     """At a ratio of e, those whose advantage is positive; the others have no upper limit."""
     batch = collate(recording.groups, PAD)
     up = replace(recording, old_logprobs=(tied_policy.logprobs(batch) - 1.0)[batch.mask])
-    share = replay(up, config("dapo"), tied_policy, None, PAD).figures["tokens clipped, share"]
+    share = replay(up, config("dapo"), tied_policy, None).figures["tokens clipped, share"]
     # Of 22 tokens; the advantage is positive for the responses of 3, 2 and 5. That of 7 has the mean reward: 0.
     assert share == pytest.approx(10 / 22)
 
 
 def test_cosines(tied_policy, recording):
-    rows = {algo: replay(recording, config(algo), tied_policy, None, PAD) for algo in ("dr_grpo", "dapo", "rloo")}
+    rows = {algo: replay(recording, config(algo), tied_policy, None) for algo in ("dr_grpo", "dapo", "rloo")}
     matrix = cosines(rows)
     for one in rows:
         assert matrix[one][one] == pytest.approx(1.0, abs=1e-9)
@@ -219,8 +217,8 @@ def test_cosines(tied_policy, recording):
 def test_equal_rewards_teach_reinforce_and_not_grpo(tied_policy, recording):
     equal = replace(recording, total=torch.ones(2, 3))
     rows = {
-        "grpo": replay(equal, config("grpo", kl_coef=0.0, truncated="keep"), tied_policy, None, PAD),
-        "reinforce": replay(equal, config("reinforce"), tied_policy, None, PAD),
+        "grpo": replay(equal, config("grpo", kl_coef=0.0, truncated="keep"), tied_policy, None),
+        "reinforce": replay(equal, config("reinforce"), tied_policy, None),
     }
     assert rows["grpo"].figures["gradient norm"] == rows["grpo"].figures["loss"] == 0.0
     assert rows["reinforce"].figures["gradient norm"] > 0.1

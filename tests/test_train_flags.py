@@ -5,7 +5,9 @@ import json
 from dataclasses import replace
 
 import pytest
-from small_runs import finite, rows, run
+import torch
+from safetensors.torch import load_file
+from small_runs import HF, finite, rows, run
 
 from grpo.algorithm.table import ALGORITHMS
 
@@ -158,3 +160,12 @@ def test_truncated_responses(tmp_path):
     assert zero["length/truncated"] == 1.0 and zero["reward/mean"] == 0.0 and zero["group/uniform"] == 1.0
     (mask,) = rows(run(tmp_path, *flags, "--truncated", "mask", "--algo", "grpo", name="mask"))
     assert mask["length/truncated"] == 1.0 and mask["policy/grad_norm"] == 0.0 and finite(mask)
+
+
+def test_a_run_with_a_schedule_falls_and_is_saved_in_bfloat16(tmp_path):
+    flags = ["--schedule", "linear", "--steps", "2", "--learning-rate", "1e-3", "--save-dtype", "bfloat16"]
+    folder = run(tmp_path, *HF, *flags)
+    # 2 steps of 2 updates: 1, 3/4, 1/2, 1/4 of the rate; a row has that of its last update.
+    assert [row["policy/learning_rate"] for row in rows(folder)[1:]] == pytest.approx([0.75e-3, 0.25e-3])
+    saved = load_file(folder / "model" / "model.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}

@@ -103,4 +103,5 @@ def join(several: Sequence[Rewards]) -> Rewards:
         by_verifier={name: torch.cat([rewards.by_verifier[name] for rewards in several]) for name in names},
         errors={name: sum(rewards.errors[name] for rewards in several) for name in names},
         timeouts={name: sum(rewards.timeouts[name] for rewards in several) for name in names},
+        correct_at=several[0].correct_at,
     )

@@ -34,6 +34,7 @@ from grpo.folders import PART, folder_written_whole
 from grpo.model.optimizer_shards import dealt_out, read_shards, write_shards
 from grpo.model.optimizers import state_bytes
 from grpo.model.policy import Policy
+from grpo.model.saved_dtype import recast
 from grpo.out_of_memory import said
 from grpo.problems.lengths import EarlierLengths
 
@@ -64,13 +65,18 @@ class Restored:
     wandb_id: str | None
 
 
-def save_model(folder: Path, policy: Policy, tokenizer: PreTrainedTokenizerBase) -> None:
-    """The policy as a folder that transformers and vLLM load. Raises: RunError, with the old folder in place."""
+def save_model(folder: Path, policy: Policy, tokenizer: PreTrainedTokenizerBase, dtype: str | None = None) -> None:
+    """The policy as a folder that transformers and vLLM load. dtype: one of SAVE_DTYPES; None: that of the weights.
+
+    Raises: RunError, with the old folder in place.
+    """
     gathered = policy.gathered()
     with policy.ranks.together():
         if policy.ranks.writes:
             with _written(folder, needed=_bytes(policy.model.state_dict())) as part:
                 policy.save(part, gathered)
+                if dtype is not None:
+                    recast(part, dtype)
                 tokenizer.save_pretrained(part)
 
 
@@ -191,7 +197,7 @@ def restore(checkpoint: Path, trained: Trained) -> Restored:
     elif policy.ranks.size > 1:
         state["optimizer"]["state"] = dealt_out(state["optimizer"]["state"], policy.optimizer)
     policy.optimizer.load_state_dict(state["optimizer"])
-    policy.schedule.load_state_dict(state["schedule"])
+    policy.restore_schedule(state["schedule"])
     policy.skipped_in_a_row = state.get("skipped_in_a_row", 0)  # as all below: earlier versions did not know it
     for name in ("kl_coef", "old_kl_coef"):
         weight = getattr(trained, name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from grpo.model.optimizers import OptimizerSettings, make_optimizer, state_bytes
 from grpo.model.passes import Passes
 from grpo.model.ranks import Ranks
 from grpo.model.recompute import recomputing
+from grpo.model.schedule import factor
 from grpo.model.shard import all_reduce_after, whole
 from grpo.out_of_memory import out_of_memory
 from grpo.records import Batch
@@ -54,9 +56,7 @@ class Learner(Passes):
             # vLLM attention is now the same.
             torch.backends.cuda.enable_cudnn_sdp(False)
         self.optimizer = make_optimizer(model, settings)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda update: min(1.0, (update + 1) / (settings.warmup_updates + 1))
-        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda update: factor(update, settings))
 
     @property
     def device(self) -> torch.device:
@@ -70,6 +70,15 @@ class Learner(Passes):
     def state_bytes_to_come(self) -> int:
         """Bytes of the card that the optimizer's state has yet to take."""
         return state_bytes_to_come(self.optimizer, self.settings.name)
+
+    def restore_schedule(self, state: dict[str, Any]) -> None:
+        """Go on at the update at which the schedule was saved, at the rate that it has there now: a resumed run may be
+        longer than was planned."""
+        self.schedule.load_state_dict(state)
+        rates = [base * factor(self.schedule.last_epoch, self.settings) for base in self.schedule.base_lrs]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = group["lr"].fill_(rate) if isinstance(group["lr"], Tensor) else rate
+        self.schedule._last_lr = rates
 
     def outputs(self, micro_batch: Batch) -> tuple[Tensor, ...]:
         """What the objective is computed from, with its graph: here the module's output on the micro-batch's inputs."""

@@ -11,6 +11,10 @@ OPTIMIZERS = ("adamw", "adamw_8bit", "adamw_offload")
 """What `--optimizer` accepts (optimizers.py)."""
 PRECISION_NAMES = ("mixed", "bfloat16")
 """What `--precision` accepts (pretrained.PRECISIONS)."""
+SCHEDULES = ("constant", "linear", "cosine")
+"""What `--schedule` accepts (schedule.py)."""
+SAVE_DTYPES = ("float32", "bfloat16")
+"""What `--save-dtype` accepts (saved_dtype.py)."""
 RANK_MINUTES = 120.0
 """That several processes wait for one another while each works alone, as in generation (ranks.py)."""
 HEAD_DTYPE_NAMES = ("float32", "bfloat16")
@@ -29,7 +33,11 @@ class OptimizerSettings:
     max_grad_norm: float = 1.0
     """The gradient is scaled down to this norm."""
     warmup_updates: int = 0
-    """Updates over which the learning rate rises linearly; constant after that."""
+    """Updates over which the learning rate rises linearly, before the schedule begins."""
+    schedule: str = "constant"
+    """One of SCHEDULES."""
+    updates: int = 0
+    """Those of the whole run, over which the schedule falls."""
     seed: int = 0
     """Of the rounding of bfloat16 weights."""
 

@@ -20,7 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from grpo.errors import UserError
@@ -43,6 +43,8 @@ class Outcome:
     failure: str | None = None
     """None, "error" or "timeout"."""
     message: str = ""
+    printed: str = ""
+    """What the call has printed, its beginning."""
 
 
 class Call:
@@ -79,7 +81,8 @@ class Pool:
         self.fatal: Exception | None = None
         """Why the pool has stopped for good."""
         self._start = partial(WorkerProcess, [verifier.spec for verifier in verifiers], memory_limit, os.getcwd())
-        self._size, self._spares, self._time_limit = workers, spares, time_limit
+        self._size, self._spares = workers, spares
+        self._limits = {verifier.name: verifier.time_limit or time_limit for verifier in verifiers}
         self._changed = changed
         self._queue: deque[Call] = deque()
         self._workers: list[WorkerProcess] = []
@@ -193,16 +196,17 @@ class Pool:
                 raise UserError(f"a verifier that loads here does not load in a worker process: {text}")
             case ["retire"]:
                 self._discard(worker)
-            case ["wrong", text, _] if worker.calls:
+            case ["wrong", text, _, _] if worker.calls:
                 raise UserError(
                     f"verifier '{worker.calls[0].name}' {text}. A verifier returns a finite number, True or False, or "
                     "None where it does not apply; a batch verifier returns a list of these, one a response."
                 )
-            case [("reward" | "error") as kind, said, seconds] if worker.calls:
+            case [("reward" | "error") as kind, said, seconds, str(printed)] if worker.calls:
                 call = worker.calls.popleft()
                 self._start_clock(worker)
                 failed = kind == "error"
-                self._resolve(call, Outcome(0.0, seconds, "error", said) if failed else Outcome(said, seconds))
+                outcome = Outcome(0.0, seconds, "error", said) if failed else Outcome(said, seconds)
+                self._resolve(call, replace(outcome, printed=printed) if printed else outcome)
             case _:
                 return False
         return True
@@ -214,11 +218,12 @@ class Pool:
                 raise UserError(f"a worker process did not import its verifiers within {LOAD_LIMIT:g} s.")
             call = worker.calls.popleft()
             self._discard(worker)
-            message = f"it took longer than the time limit of {self._time_limit:g} s"
-            self._resolve(call, Outcome(0.0, self._time_limit, "timeout", message))
+            limit = self._limits[call.name]
+            message = f"it took longer than the time limit of {limit:g} s"
+            self._resolve(call, Outcome(0.0, limit, "timeout", message))
 
     def _start_clock(self, worker: WorkerProcess) -> None:
-        worker.deadline = time.monotonic() + self._time_limit if worker.calls else math.inf
+        worker.deadline = time.monotonic() + self._limits[worker.calls[0].name] if worker.calls else math.inf
 
     def _lost(self, worker: WorkerProcess) -> None:
         """A worker process has ended by itself: the call it was at is to blame, or what it was loading."""

@@ -25,6 +25,25 @@ class SharedVerifiers:
         self.verifiers = verifiers
         self.ranks = ranks
 
+    @property
+    def at(self) -> tuple[int, int]:
+        """See Verifiers.at."""
+        return self.verifiers.at
+
+    @at.setter
+    def at(self, place: tuple[int, int]) -> None:
+        self.verifiers.at = place
+
+    @property
+    def correct_at(self) -> float:
+        """See Verifiers.correct_at."""
+        return self.verifiers.correct_at
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """See Verifiers.weights."""
+        return self.verifiers.weights
+
     def submit(self, problem: Problem, rollout: Rollout) -> None:
         """See Verifiers.submit."""
         self.verifiers.submit(problem, rollout)

@@ -39,6 +39,9 @@ FROM_ROLLOUT["batch"] = {"responses": _single["response"], "prompts": _single["p
 FROM_ROLLOUT["trl"] = {"prompts": _single["prompt"], "completions": _completion, "completion_ids": _single["tokens"]}
 """Kind of verifier -> the parameters that the problem and its response give. All others are columns of the data."""
 
+OF_RUN = ("step", "steps")
+"""Parameters that the run gives, where the data has no column of that name: how far it is, for rewards that change."""
+
 
 @dataclass(frozen=True)
 class Verifier:
@@ -55,6 +58,8 @@ class Verifier:
     required: frozenset[str]
     any_column: bool
     """The function takes `**kwargs`: it gets all there is."""
+    time_limit: float | None
+    """Seconds a call may take, by `TIME_LIMIT` of its file; None: what --verifier-time-limit says."""
     starts_processes: bool
     """Its file says `STARTS_PROCESSES = True`; no other verifier may start any."""
     prepare: Callable[[], Any] | None
@@ -63,12 +68,12 @@ class Verifier:
     """The function `final_answer` of its file: what a response answers, as text, for the vote of maj@k."""
 
     def missing(self, columns: Collection[str]) -> list[str]:
-        """Required parameters that neither the rollout nor the columns of the data provide."""
-        given = FROM_ROLLOUT[self.kind]
+        """Required parameters that neither the rollout, the run nor the columns of the data provide."""
+        given = {*FROM_ROLLOUT[self.kind], *OF_RUN}
         return [name for name in self.parameters if name in self.required and name not in given and name not in columns]
 
-    def arguments(self, problem, rollout) -> dict[str, Any]:
-        """Parameter name -> value for one response.
+    def arguments(self, problem, rollout, at: tuple[int, int] = (1, 1)) -> dict[str, Any]:
+        """Parameter name -> value for one response. at: the step, and the steps of the run.
 
         Raises: UserError where this row of the data lacks a required column.
         """
@@ -83,6 +88,8 @@ class Verifier:
                 values[name] = given[name](problem, rollout)
             elif name in columns:
                 values[name] = columns[name]
+            elif name in OF_RUN:
+                values[name] = at[OF_RUN.index(name)]
             elif name in self.required:
                 raise UserError(missing_column(self, [name], columns))
         return values
@@ -111,7 +118,7 @@ def missing_column(verifier: Verifier, missing: Sequence[str], columns: Collecti
     listed, given = ", ".join(f"'{name}'" for name in missing), ", ".join(FROM_ROLLOUT[verifier.kind])
     return (
         f"verifier '{verifier.spec}' requires {listed}, which is not a column of the data. "
-        f"The columns are: {', '.join(columns) or 'none'}; the response gives: {given}. "
+        f"The columns are: {', '.join(columns) or 'none'}; the response gives: {given}; the run: {', '.join(OF_RUN)}. "
         "Rename the parameter, give it a default, or map a column of the data to that name."
     )
 
@@ -148,7 +155,15 @@ def load_verifier(spec: str) -> Verifier:
         parameters=names,
         required=frozenset(p.name for p in named if p.default is p.empty),
         any_column=any(p.kind is p.VAR_KEYWORD for p in parameters),
+        time_limit=_time_limit(spec, module),
         starts_processes=getattr(module, "STARTS_PROCESSES", False) is True,
         prepare=getattr(module, "prepare", None),
         final_answer=getattr(module, "final_answer", None),
     )
+
+
+def _time_limit(spec: str, module: Any) -> float | None:
+    limit = getattr(module, "TIME_LIMIT", None)
+    if limit is not None and not (isinstance(limit, int | float) and 0 < limit < float("inf")):
+        raise UserError(f"'{spec}': TIME_LIMIT in its file is {limit!r:.80}, and must be seconds, more than 0.")
+    return limit

@@ -19,6 +19,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 
 from grpo.errors import UserError
@@ -67,7 +68,7 @@ class Verifiers:
         specs: verifiers as on the command line, weights included.
         workers: processes that verify at the same time. One more is kept ready, to step in for one that is killed, and
             each batch verifier has one of its own, since it gets a whole step's responses in one call.
-        time_limit: seconds of wall clock for one call.
+        time_limit: seconds of wall clock for one call, of verifiers whose file names no TIME_LIMIT.
         memory_limit: MiB of address space for one call, above what the worker uses after its imports; 0 for no limit.
         max_failure_share: share of a step's responses on which a verifier may fail before the run stops.
         correct_at: the reward of the first verifier from which on a response is correct.
@@ -93,7 +94,11 @@ class Verifiers:
             )
         self.correct_at = correct_at
         self._verifiers = load_all(specs)
-        self._failures = Failures(max_failure_share, time_limit=time_limit, memory_limit=memory_limit)
+        self.at = (1, 1)
+        """The step and the steps of the run, which a verifier may ask for; outside of a run it is at its end."""
+        own = {verifier.name: verifier.time_limit for verifier in self._verifiers if verifier.time_limit}
+        limits = dict(time_limit=time_limit, memory_limit=memory_limit)
+        self._failures = Failures(max_failure_share, **limits, time_limits=own)
         self._singles = [verifier for verifier in self._verifiers if verifier.kind == "single"]
         self._changed = threading.Condition()
         pool = partial(Pool, changed=self._changed, time_limit=time_limit, memory_limit=memory_limit)
@@ -179,14 +184,14 @@ class Verifiers:
         key = (id(problem), id(rollout))
         if key not in self._submitted:
             calls = [
-                self._put(verifier, (index, 1, verifier.arguments(problem, rollout)))
+                self._put(verifier, (index, 1, verifier.arguments(problem, rollout, self.at)))
                 for index, verifier in enumerate(self._singles)
             ]
             self._submitted[key] = (problem, rollout, calls)  # holding both, so that their ids stay theirs
         return self._submitted[key][2]
 
     def _batch_call(self, verifier: Verifier, pairs: Sequence[tuple[Problem, Rollout]]) -> Call:
-        rows = [verifier.arguments(problem, rollout) for problem, rollout in pairs]
+        rows = [verifier.arguments(problem, rollout, self.at) for problem, rollout in pairs]
         names = dict.fromkeys(name for row in rows for name in row)
         for name in names:
             if any(name not in row for row in rows):
@@ -240,7 +245,7 @@ class Verifiers:
 
 def _each(calls: Sequence[Call]) -> list[Outcome]:
     outcomes = [call.outcome or Outcome() for call in calls]
-    return [Outcome(o.reward[i], o.seconds) if isinstance(o.reward, list) else o for i, o in enumerate(outcomes)]
+    return [replace(o, reward=o.reward[i]) if isinstance(o.reward, list) else o for i, o in enumerate(outcomes)]
 
 
 def _close(pools: Sequence[Pool]) -> None:

@@ -1,7 +1,7 @@
 """One worker process of the verifier pool, from within; `process.py` is its other end.
 
 It isolates itself, loads its verifiers, says ["ready"], and then answers each call that comes down the wire, in order,
-by ["reward", value, seconds], ["error", text, seconds] or, a mistake of the verifier, ["wrong", text, seconds].
+by ["reward", value, seconds, printed], ["error", text, seconds, printed] or, a mistake of the verifier, ["wrong", ...].
 Before it ends because a call has used up its memory, it says ["retire"].
 
 Down the wire come pickles; up go lines of JSON: the trainer unpickles nothing that a hostile response has been near.
@@ -33,7 +33,9 @@ from grpo.errors import UserError
 from grpo.verifiers.spec import Verifier, load_verifier
 
 OUTPUT_LIMIT = 1 << 20
-"""Characters that one call may print before it counts as failed. What it prints is thrown away."""
+"""Characters that one call may print before it counts as failed."""
+PRINTED_LIMIT = 2000
+"""Bytes of it that are kept, to be shown."""
 MESSAGE_LIMIT = 300
 """Characters of an error message that leave the worker."""
 LARGEST_REWARD = (2 - 2**-23) * 2.0**127
@@ -108,16 +110,19 @@ def call(verifier: Verifier, count: int, arguments: dict[str, Any]) -> float | l
     return to_reward(value) if verifier.kind == "single" else to_rewards(value, count)
 
 
-class _Discard(io.BufferedIOBase):
-    """Where print() goes: nowhere, and not without end."""
+class _Printed(io.BufferedIOBase):
+    """Where print() goes: its beginning is kept, and it may not go on without end."""
 
     written = 0
+    kept = b""
 
     def writable(self) -> bool:
         return True
 
     def write(self, data) -> int:
         self.written += len(data)
+        if room := PRINTED_LIMIT - len(self.kept):
+            self.kept += bytes(data[:room])
         if self.written > OUTPUT_LIMIT:
             raise OSError(f"printed more than {OUTPUT_LIMIT} characters")
         return len(data)
@@ -168,8 +173,8 @@ class _Ground:
 
     def __init__(self) -> None:
         self.recursion_limit = sys.getrecursionlimit()
-        self.discard = _Discard()
-        self.output = io.TextIOWrapper(self.discard, encoding="utf-8", errors="replace", write_through=True)
+        self.printed = _Printed()
+        self.output = io.TextIOWrapper(self.printed, encoding="utf-8", errors="replace", write_through=True)
         # sympy compares expressions at random points, from a generator of its own.
         loaded = (sys.modules.get(name) for name in ("sympy.core.random", "numpy.random"))
         self.seeds = [random.seed, *(module.seed for module in loaded if module)]
@@ -177,7 +182,7 @@ class _Ground:
     def level(self) -> None:
         sys.setrecursionlimit(self.recursion_limit)
         sys.stdout = sys.stderr = self.output
-        self.discard.written = 0
+        self.printed.written, self.printed.kept = 0, b""
         for seed in self.seeds:
             seed(0)
 
@@ -242,7 +247,7 @@ def main() -> None:
                 message, spent = _answer(verifiers, guard, payload)
                 if os.getpid() != me:  # a fork that the verifier left behind must not speak for the worker
                     os._exit(1)
-                say(message)
+                say([*message, ground.printed.kept.decode("utf-8", "replace")])
                 if spent or memory.outgrown():
                     say(["retire"])
                     os._exit(0)

@@ -32,6 +32,7 @@ SAME_WORDS = {
     **dict.fromkeys("the a an is are answer it option choice its function at of".split(), ""),
     "infinity": "∞",
 }
+TIME = re.compile(r"(\d{1,2}):([0-5]\d)(?:(?:\\text)?\{?([AaPp])\.?[Mm]\.?\}?)?")
 NOTHING = {"∅", "no solution", "no solutions", "no real solution", "no real solutions", "empty set", "none", "⦃⦄"}
 EVERYTHING = {"all real numbers", "all reals", "ℝ", "(-∞,∞)", "(-∞,+∞)", "all real x", "real numbers"}
 
@@ -69,7 +70,7 @@ def _same_choice(answer: str, gold: str) -> bool:
 
 
 def _same(answer: str, gold: str) -> bool:
-    if squash(answer) == squash(gold):
+    if squash(answer) == squash(gold) or _same_time(answer, gold):
         return True
     if not gold[:1].isalpha() and (lead := LEAD.match(answer)):
         answer = answer[lead.end() :]
@@ -82,6 +83,16 @@ def _same(answer: str, gold: str) -> bool:
     if (_wordy(gold) or _wordy(answer)) and _words(answer) == _words(gold):
         return True
     return _same_shape(shape(answer), shape(gold))
+
+
+def _same_time(answer: str, gold: str) -> bool:
+    """`20:34` is `8:34 p.m.`: one of them with twelve hours, the other without, and past noon."""
+    one, other = TIME.fullmatch(squash(answer)), TIME.fullmatch(squash(gold))
+    if not one or not other or bool(one[3]) == bool(other[3]):
+        return False
+    (twelve, full) = (one, other) if one[3] else (other, one)
+    hour = int(twelve[1]) % 12 + (12 if twelve[3].lower() == "p" else 0)
+    return 1 <= int(twelve[1]) <= 12 and int(full[1]) == hour >= 13 and twelve[2] == full[2]
 
 
 def _wordy(text: str) -> bool:

@@ -22,11 +22,12 @@ from .values import has_names
 Shape = tuple[str, list[str]]
 MIRROR = str.maketrans("<>≤≥", "><≥≤")
 NAME = re.compile(
+    r"\|\s*[A-Z]{2}\s*\||[A-Z]{1,3}\s*:\s*[A-Z]{1,3}|"
     r"\\frac\s*\{\s*d\s*\w?\s*\}\s*\{\s*d\s*\w\s*\}|"
     r"\(\s*[A-Za-z](?:_\w)?(?:\s*,\s*[A-Za-z](?:_\w)?)+\s*\)|"
     r"(?:(?:\\text\s*\{[^{}=]*\}|\\?[A-Za-z]++|[α-ωℓ])\s*+)++"
     r"(?:_\s*(?:\w|\{[^{}]*\}))?'*\s*(?:\(\s*[\w, ']*\))?\s*(?:\^\{?-1\}?\(\w*\))?"
-)  # `x`, `S_{n}`, `f(x)`, `f^{-1}(x)`, `\angle ABC`, `\text{Area}`, `(x, y)`, `dy/dx`
+)  # `x`, `S_{n}`, `f(x)`, `f^{-1}(x)`, `\angle ABC`, `\text{Area}`, `(x, y)`, `dy/dx`, `|AB|`, `S : T`
 PARAMETER = re.compile(r"(?:where\s+)?[A-Za-z]\s*∈\s*[ℤℕℝ]")
 BUILDER = re.compile(r"[A-Za-z]\s*(?:∈\s*ℝ\s*)?[|:](.*)", re.S)
 

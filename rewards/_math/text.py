@@ -82,6 +82,7 @@ CHARACTERS = str.maketrans(
     | {"√": r"\sqrt ", "~": " ", "⩽": "≤", "⩾": "≥", "º": "°", "⟨": "(", "⟩": ")", "∣": "|", "ϕ": "φ", "ϵ": "ε"}
     | {"⇔": "⇒", "∨": ","}
 )
+SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
 FUNCTIONS = (
     "arcsin arccos arctan sinh cosh tanh sin cos tan cot sec csc log ln lg exp sqrt abs".split()
@@ -96,6 +97,7 @@ def clean(text: str) -> str:
     """
     text = re.sub(r"(?<=\d)(?=[¼-¾⅐-⅞])", " ", text)
     text = re.sub(r"[⁰¹²³⁴-⁹⁻⁺ⁿ]+", lambda match: f"^{{{match.group().translate(SUPERSCRIPTS)}}}", text)
+    text = re.sub("[₀-₉]+", lambda match: f"_{{{match.group().translate(SUBSCRIPTS)}}}", text)  # NFKC: a digit more
     text = unicodedata.normalize("NFKC", text.translate(CHARACTERS)).translate(CHARACTERS)
     text = "".join(c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
     text = re.sub(r"(\d)(?:\{,\}|,\\!|\\,|\\!|\\ )\s*(?=\d{3})", r"\1", text)

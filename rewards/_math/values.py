@@ -35,6 +35,12 @@ BASED = re.compile(
     r"(-?)\(?([0-9A-F.]+)\)?\s*"
     r"(?:_\s*\{?\s*(?:\\text\s*\{)?\s*(\d+|two|three|four|five|six|seven|eight|nine|ten)\}?\s*\}?)?"
 )
+INTEGERS = {"k", "m", "n"}
+"""Names that stand for any integer in a set of solutions."""
+GOLD_DIGITS = 4
+"""Significant digits of a gold decimal from which on a number that rounds to it is taken for it."""
+MORE_PLACES = 2
+"""Places that a decimal must have beyond those of a gold decimal to be taken for the more exact of the two."""
 DECIMAL = re.compile(r"[-+]?(\d*)\.(\d+)")
 
 
@@ -44,16 +50,29 @@ def same_value(answer: str, gold: str) -> bool:
     if not text or not target:
         return False
     percent, wanted_percent = "%" in unit, "%" in wanted
+    if _angle(unit, wanted, target):
+        return identical(f"({text})*π/180", target)
+    if _angle(wanted, unit, text):
+        return identical(text, f"({target})*π/180")
     if unit and wanted and "?" not in unit + wanted and unit != wanted:
         return False
     if _same_base(text, target):
         return True
     if "_" in text + target and BASED.fullmatch(text) and BASED.fullmatch(target):
         return False
-    return identical(text, target) or (
-        percent != wanted_percent
-        and identical(*(f"({s})/100" if p else s for s, p in ((text, percent), (target, wanted_percent))))
+    return (
+        identical(text, target)
+        or rounds_to(text, target)
+        or (
+            percent != wanted_percent
+            and identical(*(f"({s})/100" if p else s for s, p in ((text, percent), (target, wanted_percent))))
+        )
     )
+
+
+def _angle(unit: list[str], other: list[str], other_text: str) -> bool:
+    """Whether one side is in degrees and the other in radians, which it shows by a unit or a π."""
+    return unit == ["°"] and "π" in other_text and other in ([], ["rad"])
 
 
 def split_unit(text: str) -> tuple[str, list[str]]:
@@ -103,6 +122,11 @@ def identical(answer: str, gold: str) -> bool:
         return False
     if not first.named and not second.named:
         return near(a, g) or _rounded(answer, a, g) or _rounded(gold, g, a)
+    if len(first.named) == len(second.named) == 1 and first.named != second.named and "π" in answer and "π" in gold:
+        (name,), (wanted,) = first.named, second.named
+        # `kπ` and `nπ` are the same solutions; a sum with a `k` in it may be one of them, and is compared as it is.
+        if {name, wanted} <= INTEGERS and not re.search("[+-]", answer + gold):
+            return identical(re.sub(rf"(?<![A-Za-z\\]){name}(?![A-Za-z])", wanted, answer), gold)
     if first.named != second.named and not (first.named & second.named):
         return False
     points = [*range(10, 20)] if first.discrete or second.discrete else [0, 1, 2]
@@ -149,6 +173,25 @@ def _rounded(text: str, decimal: Any, exact: Any) -> bool:
         return False
     missing = (mp().re(exact) - decimal) * (1 if decimal > 0 else -1) * 10 ** len(digits[2])
     return bool(-0.5 <= missing < 1)  # rounded, or cut off
+
+
+def rounds_to(answer: str, gold: str) -> bool:
+    """Whether the gold answer is a decimal of four digits or more, and the answer a more exact number that rounds to
+    it at its own precision: one that no decimal equals, or one with at least two further places. A shorter gold, or an
+    answer as short as it, may as well be another number: `13.5` and `5 + 6√2`."""
+    digits, given = DECIMAL.fullmatch(gold.strip()), DECIMAL.fullmatch(answer.strip().rstrip("….").strip())
+    if not digits or len((digits[1] + digits[2]).lstrip("0")) < GOLD_DIGITS:
+        return False
+    try:
+        (first, a), (second, g) = _examined(answer), _examined(gold)
+    except (Unreadable, ZeroDivisionError):
+        return False
+    if first.named or second.named or not isinstance(g, Fraction) or mp().im(a) != 0:
+        return False
+    terminating = isinstance(a, Fraction) and not _reduced(a.denominator)
+    if terminating and (not given or len(given[2]) < len(digits[2]) + MORE_PLACES):
+        return False
+    return bool(abs(mp().re(a) - g) * 10 ** len(digits[2]) <= 0.5)
 
 
 def _reduced(denominator: int) -> bool:

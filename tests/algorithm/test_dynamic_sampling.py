@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from grpo.algorithm.dynamic_sampling import dropped, enough, score, select
+from grpo.algorithm.dynamic_sampling import dropped, enough, join, score, select
 from grpo.algorithm.table import ALGORITHMS
 from grpo.records import Group, Problem, Rewards, Rollout
 
@@ -80,3 +80,9 @@ def test_what_is_dropped_is_the_rows_to_say():
     assert {name: dropped(informative, ALGORITHMS[name]).tolist() for name in rows} == rows
     drawing = replace(ALGORITHMS["grpo"], dynamic_sampling=2)  # what it could not replace
     assert dropped(informative, drawing).tolist() == [False, True]
+
+
+def test_joined_rewards_keep_what_is_correct():
+    part = Rewards(torch.zeros(1, 2), {"a": torch.zeros(1, 2)}, {"a": 1}, {"a": 0}, correct_at=0.5)
+    joined = join([part, part])
+    assert joined.correct_at == 0.5 and joined.errors == {"a": 2} and joined.total.shape == (2, 2)

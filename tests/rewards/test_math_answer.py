@@ -689,3 +689,52 @@ def test_a_list_has_no_order_and_a_tuple_has(numbers, data):
     assert reward(boxed(rf"\{{{other}\}}"), listed) == 1.0
     assert reward(boxed(f"({other})"), f"({listed})") == float(shuffled == numbers)
     assert reward(boxed(listed), str(numbers[-1])) == 0.0
+
+
+# Conventions: roundings, angles, parameters, names, bases and hours ---------------------------------------------------
+
+SAME_BY_CONVENTION = [
+    # a more exact answer that rounds to a gold decimal of four digits or more
+    (r"\pi", "3.142"), ("3.14159", "3.142"), (r"-\pi", "-3.142"), ("1/3", "0.3333"), (r"\sqrt{2}", "1.414"),
+    ("12.3456", "12.35"),
+    # degrees and radians
+    (r"90^\circ", r"\frac{\pi}{2}"), (r"\frac{\pi}{2}", r"90^\circ"), (r"\frac{\pi}{2}\text{ rad}", "90°"),
+    # the name of a whole number
+    (r"n\pi", r"x = k\pi"), (r"x=n\pi", r"k\pi"), (r"x = 2n\pi, n\in\mathbb{Z}", r"x = 2k\pi, k \in \mathbb{Z}"),
+    # what a ratio or a length is called
+    ("7:32", "S : T = 7:32"), ("7/32", "S : T = 7:32"), ("1", "|AB| = 1"), ("|AB|=1", "1"),
+    # Unicode subscripts
+    ("2516₈", "2516_8"), ("2516_8", "2516₈"), ("2516", "2516₈"), ("a₁", "a_1"),
+    # hours
+    ("20:34", r"8:34 \text{ p.m.}"), ("8:34 p.m.", "20:34"), ("20:34", "8:34 PM"),
+]  # fmt: skip
+OTHER_BY_CONVENTION = [
+    (r"\pi", "3.14"), (r"5+6\sqrt{2}", "13.5"), ("12.46", "12.5"), ("6/13", "0.5"), ("3.1416", "3.142"),
+    ("3.1435", "3.142"), ("3.142", "3.14159265"), ("12.5", "12.46"), ("12 23/50", "12.5"), ("13", "12.96"),
+    (r"355/113", "3.1417"), ("-3.14159", "3.142"),
+    (r"45^\circ", r"\frac{\pi}{2}"), ("90", r"\frac{\pi}{2}"), (r"\frac{\pi}{2}^\circ", r"\frac{\pi}{2}\text{ rad}"),
+    ("n", "k"), (r"n\pi", r"2k\pi"), (r"x\pi", r"k\pi"), (r"\frac{\pi}{3}+2n\pi", r"\frac{\pi}{3}+2k\pi"),
+    ("32:7", "S : T = 7:32"), ("T : S = 7:32", "S : T = 7:32"), ("-1", "|AB| = 1"), ("|AC| = 1", "|AB| = 1"),
+    ("1", "|x| = 1"),
+    ("25168", "2516₈"), ("2516_9", "2516₈"),
+    ("8:34", "20:34"), ("8:34 a.m.", "20:34"), ("20:34", "8:34 a.m."), ("20:35", "8:34 p.m."), ("20:34", "0:34 pm"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer,gold", SAME_BY_CONVENTION)
+def test_a_convention_is_known(answer, gold):
+    assert compare.equal(answer, gold)
+
+
+@pytest.mark.parametrize("answer,gold", OTHER_BY_CONVENTION)
+def test_a_convention_lets_nothing_else_through(answer, gold):
+    assert not compare.equal(answer, gold)
+
+
+@given(st.integers(10**4, 10**6), st.integers(1, 4), st.integers(-50, 50), st.integers(2, 4))
+def test_a_decimal_is_taken_for_a_rounding_exactly_where_it_is_one(gold, places, more, further):
+    """gold / 10^places, and an answer with `further` more places, up to half a unit of the last place beside it."""
+    scale = 10**further
+    answer = gold * scale + more * scale // 100 + (1 if more > 0 else 0)
+    texts = (f"{answer / 10 ** (places + further):.{places + further}f}", f"{gold / 10**places:.{places}f}")
+    assert compare.equal(*texts) == (abs(answer - gold * scale) * 2 <= scale)

@@ -113,8 +113,8 @@ def test_check_specs_knows_parameters_and_columns(file):
         check_specs([f"{spec}=0.5"], ["problem", "answer"])
     assert str(error.value) == (
         f"verifier '{spec}=0.5' requires 'solution', which is not a column of the data. The columns are: problem, "
-        "answer; the response gives: response, tokens, truncated, prompt. Rename the parameter, give it a default, or "
-        "map a column of the data to that name."
+        "answer; the response gives: response, tokens, truncated, prompt; the run: step, steps. Rename the parameter, "
+        "give it a default, or map a column of the data to that name."
     )
     with pytest.raises(UserError, match=r"requires 'response', which is.*gives: responses, prompts, tokens"):
         check_specs([f"{spec}:grade"], ["answer"])

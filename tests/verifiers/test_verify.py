@@ -153,3 +153,59 @@ def test_a_column_that_does_not_pickle():
 def test_numbers_out_of_range(wrong):
     with pytest.raises(UserError, match="verifiers need at least one worker"):
         Verifiers([HOSTILE], **wrong)
+
+
+# How far the run is, and time limits of a verifier's own ------------------------------------------------------------
+
+
+def test_a_verifier_may_ask_how_far_the_run_is(file):
+    spec = file("""
+        def reward(response, step, steps):
+            return step / steps
+        def batch(responses, step, steps):
+            return [s + t for s, t in zip(step, steps)]
+        def maybe(response, step=-1.0):
+            return step
+    """)
+    specs = [spec, f"{spec}:batch", f"{spec}:maybe"]
+    check_specs(specs, {"answer"})
+    with Verifiers(specs, workers=1, time_limit=10.0) as verifiers:
+        assert verifiers([group(["a"])]).total.tolist() == [[1 + 2 + 1]]  # outside of a run: at its end
+        verifiers.at = (3, 12)
+        rewards = verifiers([group(["a"])])
+        assert [part.item() for part in rewards.by_verifier.values()] == [0.25, 15, 3]
+
+
+def test_a_column_of_the_data_comes_before_the_run(file):
+    spec = file("def reward(response, steps):\n    return len(steps)\n")
+    assert rewards_of([spec], [group(["a"], steps=["add", "carry"])]).total.tolist() == [[2]]
+
+
+def test_a_run_says_its_steps(file, tmp_path, monkeypatch):
+    """In training the number of the step; in its evaluations that of the step after which they are made."""
+    from small_runs import HF, rows, run
+
+    monkeypatch.chdir(tmp_path)
+    file("def reward(response, step, steps):\n    return step + steps / 100\n")
+    folder = run(tmp_path, *HF, "--reward", "./mine.py", "--steps", "2", "--truncated", "keep")
+    found = [(row.get("reward/mean"), row.get("eval/reward")) for row in rows(folder)]
+    assert [pytest.approx(pair) for pair in ((1.02, None), (2.02, 2.02))] == found[1:] and found[0][1] == 0.02
+
+
+def test_a_file_may_name_a_time_limit_of_its_own(file, tmp_path):
+    sleeps = "import time\n{}def reward(response):\n    time.sleep(0.6)\n    return 1.0\n"
+    patient = write_verifier(tmp_path, sleeps.format("TIME_LIMIT = 5\n"), "patient.py")
+    hasty = write_verifier(tmp_path, sleeps.format("TIME_LIMIT = 0.2\n"), "hasty.py")
+    plain = write_verifier(tmp_path, sleeps.format(""), "plain.py")
+    limits = dict(time_limit=0.4, max_failure_share=1.0)
+    rewards = rewards_of([patient, hasty, plain], [group(["a"])], **limits)
+    assert rewards.timeouts == {"patient": 0, "hasty": 1, "plain": 1}
+    with pytest.raises(UserError, match=r"now 0\.2 s and 1024 MiB a call"):
+        rewards_of([hasty], [group(["a"])], **(limits | dict(max_failure_share=0.0)))
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "'5'", "float('inf')"])
+def test_a_time_limit_that_is_none_is_refused(file, limit):
+    spec = file(f"TIME_LIMIT = {limit}\ndef reward(response):\n    return 1.0\n")
+    with pytest.raises(UserError, match=r"TIME_LIMIT in its file is .*must be seconds"):
+        check_specs([spec], {"answer"})

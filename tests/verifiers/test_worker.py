@@ -32,10 +32,21 @@ def test_every_call_starts_from_level_ground():
     assert found == backwards[::-1]
 
 
-def test_nothing_is_printed(capfd):
-    rewards = rewards_of([f"{HOSTILE}:noisy"], [group(["a", "b"])])
-    assert rewards.total.tolist() == [[1, 1]]
-    assert capfd.readouterr() == ("", "")
+def test_what_is_printed_is_shown_once_and_not_without_end(capfd, caplog, file):
+    rewards = rewards_of([f"{HOSTILE}:noisy"], [group(["a", "a", "b", "c", "d", "e"])])
+    assert rewards.total.tolist() == [[1] * 6]
+    assert capfd.readouterr().out == ""
+    name = "verifier 'hostile_verifiers.noisy' printed: "
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{name}out a\nerr a",
+        f"{name}out b\nerr b",
+        f"{name}out c\nerr c What it prints further is not shown.",
+    ]
+    caplog.clear()
+    spec = file("def reward(response):\n    print('é' * 5000)\n    raise ValueError('no')\n")
+    rewards_of([spec], [group(["a"])], max_failure_share=1.0)
+    printed, failed = (record.getMessage() for record in caplog.records)
+    assert printed == "verifier 'mine' printed: " + "é" * 1000 and "ValueError: no" in failed
 
 
 def test_a_worker_imports_only_what_verifiers_need():
