@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,6 +32,7 @@ from grpo.logs.logger import Logger, SilentLogger
 from grpo.memory_rehearsal import asleep_bytes, rehearse
 from grpo.model.checkpoint import Restored, Trained, restore, step_of
 from grpo.model.compiled import check_compile, compile_layers
+from grpo.model.dealt import dealt
 from grpo.model.head import HEAD_DTYPES
 from grpo.model.lora import add_adapter, load_adapter
 from grpo.model.lora_policy import LoraPolicy, WithoutAdapter
@@ -39,7 +41,6 @@ from grpo.model.pretrained import PRECISIONS, load_model
 from grpo.model.ranks import Ranks
 from grpo.model.recompute import recompute_layers
 from grpo.model.settings import check_optimizer
-from grpo.model.shard import shard
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.problems.lengths import EarlierLengths
 from grpo.problems.markers import marker_ids
@@ -269,18 +270,22 @@ def make_policy(source: str, config: Config, ranks: Ranks | None = None) -> Poli
     """The model of `source` with its optimizer; of LoRA the --model, with the adapter of `source` if that is one. Of
     several ranks each gets its part."""
     ranks = ranks or Ranks()
-    model = load(whole(source, config), config)
-    if config.lora is not None:
-        add_adapter(model, config.lora, base=config.model, dtype=PRECISIONS[config.precision], seed=config.seed)
-        if source != config.model:
-            load_adapter(model, Path(source))
-    if config.gradient_checkpointing:
-        recompute_layers(model)
-    if config.compile:
-        compile_layers(model)
+
+    def made(device: str) -> PreTrainedModel:
+        model = load(whole(source, config), config, device)
+        if config.lora is not None:
+            add_adapter(model, config.lora, base=config.model, dtype=PRECISIONS[config.precision], seed=config.seed)
+            if source != config.model and device != "meta":
+                load_adapter(model, Path(source))
+        if config.gradient_checkpointing:
+            recompute_layers(model)
+        if config.compile:
+            compile_layers(model)
+        return model
+
     kind = Policy if config.lora is None else LoraPolicy
     return kind(
-        shard(model, ranks),
+        dealt(made, ranks, device=torch_device(config)),
         temperature=config.temperature,
         micro_batch_tokens=config.micro_batch_tokens,
         optimizer=config.optimizer_settings,
@@ -306,8 +311,9 @@ def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> R
     if checkpoint is None and policy.ranks.size == 1:
         reference = policy.frozen_copy()
     else:
-        model, head_dtype = shard(load(config.model, config), policy.ranks), HEAD_DTYPES[config.head_dtype]
-        reference = Reference(model, config.temperature, config.micro_batch_tokens, head_dtype, policy.ranks)
+        model = dealt(partial(load, config.model, config), policy.ranks, device=torch_device(config))
+        settings = (config.temperature, config.micro_batch_tokens, HEAD_DTYPES[config.head_dtype], policy.ranks)
+        reference = Reference(model, *settings)
     if config.compile:
         compile_layers(reference.model)
     if policy.device.type == "cuda" and policy.ranks.size == 1:  # where its forward pass is bfloat16
@@ -317,14 +323,13 @@ def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> R
     return reference
 
 
-def load(source: str, config: Config) -> PreTrainedModel:
-    """The model of `source`, on the device and in the precision of the run; on a card what is frozen is in bfloat16."""
-    device = torch_device(config)
+def load(source: str, config: Config, device: str) -> PreTrainedModel:
+    """The model of `source` on a device, in the precision of the run, where what is frozen on a card is in bfloat16."""
     return load_model(
         source,
         device=device,
         trust_remote_code=config.trust_remote_code,
-        precision="bfloat16" if config.lora and device == "cuda" else config.precision,
+        precision="bfloat16" if config.lora and torch_device(config) == "cuda" else config.precision,
     )
 
 

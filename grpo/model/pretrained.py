@@ -81,7 +81,17 @@ def model_configs(source: str, *, trust_remote_code: bool) -> list[PretrainedCon
 
 
 def load_model(source: str, *, device: str, trust_remote_code: bool, precision: str = "mixed") -> PreTrainedModel:
-    """The causal language model on the device, its parameters as `precision` (a key of PRECISIONS) has them."""
+    """The causal language model on the device, its parameters as `precision` (a key of PRECISIONS) has them.
+
+    On the device "meta" it has no numbers: its config alone is read.
+    """
+    if device == "meta":
+        config = load_config(source, trust_remote_code=trust_remote_code)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=PRECISIONS[precision], trust_remote_code=trust_remote_code
+            )
+        return model.eval()
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source, dtype=PRECISIONS[precision], trust_remote_code=trust_remote_code, use_safetensors=True

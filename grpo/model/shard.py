@@ -25,17 +25,18 @@ SCORE = "token_logprobs"
 """The method that `shard` gives a model: FSDP gathers the root's weights around methods that it is told of alone."""
 
 
-def shard(model: nn.Module, ranks: Ranks, *, narrow: bool | None = None) -> nn.Module:
+def shard(model: nn.Module, ranks: Ranks, *, narrow: bool | None = None, device: str | None = None) -> nn.Module:
     """The model, of which this rank holds one part in as many as a machine has ranks. All ranks have the same one.
 
-    narrow: whether weights are gathered in bfloat16; unset: on a card.
+    narrow: whether weights are gathered in bfloat16; unset: on a card. device: where it will compute, if it has no
+    numbers yet; unset: where it is.
     """
     if ranks.size == 1:
         return model
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-    device = next(model.parameters()).device.type
+    device = device or next(model.parameters()).device.type
     if ranks.nodes == 1:
         mesh = init_device_mesh(device, (ranks.size,), mesh_dim_names=("shard",))
     else:

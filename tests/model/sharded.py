@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from conftest import VOCABULARY
-from transformers import Qwen2ForCausalLM
 
 from grpo.algorithm.credit import spread
 from grpo.algorithm.ingredients import load_aggregation
@@ -18,11 +17,13 @@ from grpo.algorithm.table import ALGORITHMS
 from grpo.model import learner, logprobs
 from grpo.model import policy as policy_file
 from grpo.model.batching import collate, optimizer_batches
+from grpo.model.dealt import dealt
 from grpo.model.optimizers import OptimizerSettings, state_bytes
 from grpo.model.policy import Policy
+from grpo.model.pretrained import load_model
 from grpo.model.ranks import Ranks
 from grpo.model.recompute import recompute_layers
-from grpo.model.shard import shard, whole
+from grpo.model.shard import whole
 from grpo.records import Group, Problem, Rollout
 
 CASES = {
@@ -80,14 +81,18 @@ def found(
         place.autocast = as_a_card if card else learner_autocast
     logprobs.MAX_CHUNK_ELEMENTS = 2**25 if chunk is None else chunk * VOCABULARY
     row = replace(ALGORITHMS[row], entropy_coef=entropy_coef)
-    loaded = Qwen2ForCausalLM.from_pretrained(folder / model)
-    if card:  # weights that bfloat16 has: what is left is how the passes round
-        for parameter in loaded.parameters():
-            parameter.data = parameter.data.bfloat16().float()
-    if recompute:
-        recompute_layers(loaded)
+
+    def made(device):
+        loaded = load_model(str(folder / model), device=device, trust_remote_code=False)
+        if card:  # weights that bfloat16 has: what is left is how the passes round
+            for parameter in loaded.parameters():
+                parameter.data = parameter.data.bfloat16().float()
+        if recompute:
+            recompute_layers(loaded)
+        return loaded
+
     policy = Policy(
-        shard(loaded, ranks, narrow=card),
+        dealt(made, ranks, device="cpu", narrow=card),
         temperature=0.8,
         micro_batch_tokens=150,
         optimizer=OptimizerSettings(learning_rate=2e-4, max_grad_norm=0.5),
