@@ -6,6 +6,7 @@ vain, again and again, which takes a fifth of the time; and it would look throug
 
 from __future__ import annotations
 
+import atexit
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,5 +21,6 @@ def importing() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        atexit.register(gc.unfreeze)  # what is not freed at the exit is a leak to libraries, and they say so
         if was_on:
             gc.enable()

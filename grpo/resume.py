@@ -16,7 +16,7 @@ from grpo.config import Config, EvaluationFlags, RunFlags
 from grpo.errors import UserError
 from grpo.files import read_json
 from grpo.flags import EngineFlags, VerifierFlags, flag
-from grpo.logs.versions import versions
+from grpo.logs.run_versions import versions
 from grpo.presets import EMBEDDED_MODEL
 from grpo.problems.hub import is_hub_name
 from grpo.problems.rows import has_split

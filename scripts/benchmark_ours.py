@@ -64,9 +64,9 @@ def observe(train, seen: Seen) -> None:
     from grpo.model.policy import Policy
 
     class Watch(train.Stopwatch):
-        def __init__(self) -> None:
+        def __init__(self, *arguments) -> None:
             seen.begun.append(time.perf_counter())
-            super().__init__()
+            super().__init__(*arguments)
 
     def loop(config, parts) -> None:
         seen.start = parts.policy.model.base_model.norm.weight.detach().clone()

@@ -127,14 +127,14 @@ def profiled(train, engine: str, after: int, steps: int) -> Callable[[], str]:
     stopwatch = train.Stopwatch
     kept: dict[str, Clocks] = {}
 
-    def begin():
+    def begin(*arguments):
         begun.append(time.perf_counter())
         if len(begun) == after + 1:
             clocks.clear()
         if len(begun) == steps:
             kept["table"] = clocks.table(order, (begun[-1] - begun[after]) / (steps - 1 - after), steps - 1 - after)
             profile.enable()
-        return stopwatch()
+        return stopwatch(*arguments)
 
     loop = train.train
 

@@ -21,7 +21,7 @@ from grpo.algorithm.credit import Credit
 from grpo.errors import UserError
 from grpo.files import append_jsonl, read_jsonl, write_json, write_jsonl
 from grpo.logs.metric_names import Metrics
-from grpo.logs.versions import commit, versions
+from grpo.logs.run_versions import commit, versions
 from grpo.logs.wandb_run import WandbRun, resolve_wandb_mode
 from grpo.records import Group, Rewards
 

@@ -8,7 +8,7 @@ from grpo.memory.adapter import Adapter
 from grpo.memory.model_shape import shape_of
 from grpo.memory.widths import STATE, Widths, copy_bytes, gradient_bytes, optimizer_bytes, reference_bytes, weight_bytes
 from grpo.model.learner import Learner
-from grpo.model.optimizers import OPTIMIZERS, OptimizerSettings
+from grpo.model.settings import OPTIMIZERS, OptimizerSettings
 
 GIB = 2**30
 

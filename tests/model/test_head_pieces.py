@@ -8,7 +8,7 @@ import torch
 from conftest import VOCABULARY, make_batch, make_model, make_policy
 from updates import gradient, uneven_groups, whole_batch
 
-from grpo.algorithm.importance import IMPORTANCE
+from grpo.algorithm.choices import IMPORTANCE
 from grpo.algorithm.objective import Objective
 from grpo.algorithm.ratios import RATIOS
 from grpo.algorithm.surrogates import SURROGATES

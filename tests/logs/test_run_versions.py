@@ -1,6 +1,6 @@
 """What a run was made by is found, where it can be."""
 
-from grpo.logs.versions import commit, versions
+from grpo.logs.run_versions import commit, versions
 
 
 def test_versions_and_commit():
