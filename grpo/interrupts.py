@@ -8,8 +8,10 @@ with interruptible():            # Ctrl-C, SIGTERM and SIGHUP raise Interrupted
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +54,12 @@ class _Handler:
 
 
 _handler = _Handler()  # one for the process, as signals are
+
+
+def sent_with_the_end_of_parent(number: int) -> None:
+    """Have the system send this process a signal when the one that has started it ends, also by a kill. On Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG
 
 
 def received() -> bool:

@@ -116,3 +116,23 @@ def test_a_part_of_the_block_may_let_signals_through():
     with interruptible(), held_back(), let_through():
         seen.append("quiet")
     assert seen[-1] == "quiet"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+def test_the_end_of_the_parent_is_a_signal():
+    child = """
+import signal, time
+from grpo.interrupts import Interrupted, interruptible, sent_with_the_end_of_parent
+try:
+    with interruptible():
+        sent_with_the_end_of_parent(signal.SIGTERM)
+        print("ready", flush=True)
+        time.sleep(60)
+except Interrupted as error:
+    print(error, flush=True)
+"""
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.kill()
+        assert process.stdout.read() == "SIGTERM\n"

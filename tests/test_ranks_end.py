@@ -1,6 +1,7 @@
 """How a job of several ranks ends, whatever ends it: soon, with the one real error last, and no process left."""
 
 import signal
+import socket
 import subprocess
 import time
 from contextlib import contextmanager
@@ -37,6 +38,43 @@ def job(place, *flags, program=("-m", "grpo.train")):
                 process.kill()
 
 
+@contextmanager
+def two_agents(place):
+    """Two torchruns of one rank each, as on two machines, under way; yields (agents, ranks, all processes).
+
+    The first is there before the second begins, and so is the one at which they meet.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = dict(nnodes=2, rdzv_backend="c10d", rdzv_endpoint=f"127.0.0.1:{port}")
+    agents, everyone = [], []
+    metrics = place / "runs" / "run" / "metrics.jsonl"
+    try:
+        for i in range(2):
+            with (place / f"said-{i}").open("w") as said:
+                asked = command(1, "-m", "grpo.train", *FLAGS, "--name", "run", **meeting)
+                settings = dict(cwd=place, env=environment(), stdout=said, stderr=subprocess.STDOUT)
+                agents.append(subprocess.Popen(asked, **settings))
+            until(lambda: answers(port), agents[0])
+        until(lambda: metrics.is_file() and len(metrics.read_text().splitlines()) >= 4, agents[0])
+        everyone = [p for agent in agents for p in psutil.Process(agent.pid).children(recursive=True)]
+        yield agents, [psutil.Process(agent.pid).children()[0] for agent in agents], everyone
+    finally:
+        for agent in agents:
+            if agent.poll() is None:
+                agent.kill()
+            agent.wait()
+        for process in everyone:
+            if process.is_running():
+                process.kill()
+
+
+def answers(port):
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
 def until(true, agent, seconds=120):
     end = time.monotonic() + seconds
     while not true():
@@ -53,6 +91,12 @@ def ended(place, agent, everyone, seconds):
     assert took < seconds, said
     print(f"over after {took:.1f} s")
     assert status != 0
+    check_remains(place, everyone)
+    return said
+
+
+def check_remains(place, everyone):
+    """No process, and no checkpoint in parts."""
     until_gone = time.monotonic() + 2
     while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in everyone):
         assert time.monotonic() < until_gone, "a process is left"
@@ -60,7 +104,6 @@ def ended(place, agent, everyone, seconds):
     folder = place / "runs" / "run"
     assert not list(folder.glob(".*.part"))
     assert all(damage(path) is None for path in checkpoints(folder).values())
-    return said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -118,3 +161,24 @@ leave(train.main)
     last = rows(folder)[-1]["step"]
     # All ranks meet after verification, and can save; amid an update they cannot.
     assert max(checkpoints(folder)) == (last if where == "reward" else 3)
+
+
+@pytest.mark.parametrize("what", ["rank", "agent"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_the_end_of_one_machine_is_the_end_of_both(tmp_path, what, which):
+    """A rank of one of two agents is killed, or the agent itself, be it the one at which they meet."""
+    with two_agents(tmp_path) as (agents, ranks, everyone):
+        (ranks if what == "rank" else agents)[which].kill()
+        start, took = time.monotonic(), []
+        for agent in agents:
+            agent.wait(60)
+            took.append(time.monotonic() - start)
+        said = [(tmp_path / f"said-{i}").read_text() for i in range(2)]
+        print(f"{what} {which}: over after {took} s")
+        assert max(took) < 10, said
+        assert all(agent.returncode != 0 for agent in agents)
+        check_remains(tmp_path, everyone)
+    folder = tmp_path / "runs" / "run"
+    if what == "agent":  # its rank has been told to end, and they have agreed on where
+        last = rows(folder)[-1]["step"]
+        assert max(checkpoints(folder)) == last and "interrupted by SIGTERM" in "".join(said)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 
 # Read by vllm when it is imported. One process: the policy's tensors can be handed over without a copy through shared
 # memory, and nothing outlives the run.
@@ -27,6 +28,13 @@ from grpo.engines.seeds import response_seed
 from grpo.model.policy import Policy
 from grpo.out_of_memory import SHARE, out_of_memory
 from grpo.records import Group, Problem, Rollout
+
+
+def forget_shared_memory(rank: int) -> None:
+    """Remove what a rank of an earlier job has left of the memory that vllm's ranks on a CPU share, and does not take
+    over: its name does not say which job it is of. Who shares it already keeps it."""
+    for left in Path("/dev/shm").glob(f"-tp:*-cpushm_{rank}"):
+        left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -120,6 +128,8 @@ class VLLMEngine:
             # Each process has an engine of its own in our process group, on the card of its LOCAL_RANK; vllm's own
             # launchers would take the first card in every one (v1/executor/uniproc_executor.py).
             placed |= {"distributed_executor_backend": "external_launcher", "tensor_parallel_size": tensor_parallel}
+            if not self.on_cuda:
+                forget_shared_memory(torch.distributed.get_rank())
         set_threads, threads = torch.set_num_threads, torch.get_num_threads()
         with held_back_stderr():
             self.llm = LLM(

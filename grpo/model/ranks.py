@@ -15,6 +15,7 @@ A world of one is the identity, and torch.distributed is never initialised.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor
 
 from grpo.errors import UserError
-from grpo.interrupts import Interrupted, held_back, let_through
+from grpo.interrupts import Interrupted, held_back, let_through, sent_with_the_end_of_parent
 from grpo.model.settings import RANK_MINUTES
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class Ranks:
             return cls()
         import torch.distributed as dist
 
+        sent_with_the_end_of_parent(signal.SIGTERM)  # without its torchrun a rank would go on, and nobody end it
         if on_card:
             check_cards(int(os.environ["LOCAL_WORLD_SIZE"]))
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
