@@ -1,11 +1,13 @@
 """Compiled layers: the same numbers, the names of the parameters, and what stands against it is said at once."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
 from conftest import make_policy
-from small_runs import rows, run
+from small_runs import SMALL, rows
 from torch import nn
 from updates import gradient, uneven_groups, whole_batch
 
@@ -51,8 +53,10 @@ def test_gradient_logprobs_and_names_are_those_of_the_plain_model(tied_folder, r
 @pytest.mark.parametrize("flags", [["--algo", "grpo"], ["--algo", "grpo", "--lora-rank", "4"]], ids=["whole", "lora"])
 def test_a_compiled_run_learns_what_a_plain_one_does(tmp_path, flags):
     """The first step's numbers, but for rounding; the sync is proved on them as ever."""
-    plain = rows(run(tmp_path, *flags, "--steps", "2", "--engine", "vllm", name="plain"))
-    compiled = rows(run(tmp_path, *flags, "--steps", "2", "--engine", "vllm", "--compile", name="compiled"))
+    for name, more in (("plain", []), ("compiled", ["--compile"])):  # each vLLM in a process of its own
+        command = [sys.executable, "-m", "grpo.train", *SMALL, *flags, *more, "--steps", "2", "--name", name]
+        subprocess.run([*command, "--engine", "vllm"], cwd=tmp_path, check=True, capture_output=True)
+    plain, compiled = rows(tmp_path / "runs" / "plain"), rows(tmp_path / "runs" / "compiled")
     for name in ("policy/loss", "policy/grad_norm", "policy/kl", "policy/entropy", "reward/mean"):
         assert compiled[1][name] == pytest.approx(plain[1][name], rel=1e-3, abs=1e-6), name
     assert compiled[2]["policy/sync_gap"] < 1e-4 and compiled[2]["policy/engine_gap"] < 1e-4
