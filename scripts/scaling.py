@@ -7,6 +7,11 @@ lognormal distribution and cut at the limit. A card's engine generates --slots r
 one as soon as one ends. A pass of the engine reads the weights and the KV cache once. All ranks then wait for the
 slowest, and get all responses. Each computes its share of the update, while gradients and weights travel. Verifiers,
 evaluations and checkpoints are left out.
+
+    python scripts/scaling.py --measured runs/a/metrics.jsonl runs/b/metrics.jsonl --compared runs/c/metrics.jsonl ...
+
+takes a machine's figures from runs of one process on it instead, whose steps differ in size (measured_machine.py), and
+says how far a run of --compared-ranks is from what they predict. The link's are those of scripts/measure_link.py.
 """
 
 from __future__ import annotations
@@ -16,16 +21,22 @@ import math
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 
 import tyro
+from measured_machine import Machine, fit, rows_of, stages, workload
 
 CARDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 OPERATIONS = 8
 """A parameter and token: 2 forward, 4 backward, 2 for the log-probabilities of the policy that sampled."""
 TRAFFIC = 8
 """Bytes a parameter and micro-batch: the weights in bfloat16 twice, forward and backward, and a float32 gradient."""
+FLOAT32 = 12 / 8
+"""Times as many on a CPU, where the weights travel in float32."""
+COLLECTIVES = 3
+"""A layer and micro-batch: as above."""
 PICKLED = (13, 94e-9)
 """Bytes of a token on its way to the other ranks, and seconds that each takes to unpack it (measured on one core)."""
 FLOOR = 1 / 3
@@ -66,8 +77,17 @@ class Options:
     """Bytes a second between the cards of a machine, for each."""
     across: float = 40e9
     """Bytes a second between machines, for each card."""
+    latency: float = 20e-6
+    """Seconds of a collective between the cards of a machine, however few bytes it has."""
+    layers: int = 28
     cards_a_node: int = 8
     seed: int = 0
+    measured: tuple[Path, ...] = ()
+    """metrics.jsonl of runs of one process: how fast the machine is, instead of the card's figures above."""
+    compared: Path | None = None
+    """metrics.jsonl of a run to hold the prediction against; responses and lengths are then as its own."""
+    compared_ranks: int = 2
+    """Ranks of that run."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +104,12 @@ class Step:
     sync: float
     longest: float
     """What the longest response takes, however many cards there are."""
+    rest: float = 0.0
+    """Of a measured machine: verifiers, and what else the host does."""
 
     @property
     def whole(self) -> float:
-        return self.generate + self.exchange + self.update + self.sync
+        return self.generate + self.exchange + self.update + self.sync + self.rest
 
 
 def lengths(options: Options) -> list[int]:
@@ -102,7 +124,7 @@ def pass_seconds(options: Options, tokens: float) -> float:
     return (2e9 * options.parameters + options.kv_bytes * tokens) / (options.bandwidth * options.reached)
 
 
-def generation(options: Options, share: Sequence[int]) -> float:
+def generation(options: Options, share: Sequence[int], machine: Machine | None = None) -> float:
     """Seconds in which an engine generates responses of these lengths, in this order, each in one of its slots."""
     waiting, ends, now, seconds = list(reversed(share)), [], 0, 0.0
     while waiting or ends:
@@ -110,28 +132,41 @@ def generation(options: Options, share: Sequence[int]) -> float:
             heapq.heappush(ends, now + waiting.pop())
         end = ends[0]
         held = len(ends) * options.mean_tokens / 2  # of each about half, over its life
-        seconds += (end - now) * pass_seconds(options, held)
+        seconds += (end - now) * (machine.pass_seconds(len(ends)) if machine else pass_seconds(options, held))
         now = end
         while ends and ends[0] == now:
             heapq.heappop(ends)
     return seconds
 
 
-def step(options: Options, cards: int, drawn: Sequence[int]) -> Step:
+def step(options: Options, cards: int, drawn: Sequence[int], machine: Machine | None = None) -> Step:
     """One step on so many cards. Ranks get every n-th response, as in training."""
-    times = [generation(options, drawn[rank::cards]) for rank in range(cards)]
+    times = [generation(options, drawn[rank::cards], machine) for rank in range(cards)]
     tokens, parameters = sum(drawn), 1e9 * options.parameters
     computed = OPERATIONS * parameters * tokens / cards / (options.operations * options.busy)
-    traffic = 0.0
+    traffic = wide = 0.0
     if cards > 1:
         micro_batches = max(options.updates, tokens / cards / options.micro_batch_tokens)
         traffic = TRAFFIC * parameters * micro_batches / options.in_node
+        calls = COLLECTIVES * (options.layers + 1) * micro_batches * options.latency
+        traffic, wide = traffic + calls, traffic * FLOAT32 + calls
     nodes = math.ceil(cards / options.cards_a_node)
     shards = min(cards, options.cards_a_node)
     across = 0.0 if nodes == 1 else 2 * 4 * parameters / shards * options.updates / options.across
     size, seconds = PICKLED
     exchange = 0.0 if cards == 1 else tokens * (size / (options.across if nodes > 1 else options.in_node) + seconds)
     sync = 2 * parameters * (1 / options.in_node * (cards > 1) + 2 / options.bandwidth)
+    if machine:  # it waits for what travels, which is float32
+        return Step(
+            cards=cards,
+            generate=max(times),
+            waited=max(times) - fmean(times),
+            exchange=exchange,
+            update=machine.update_seconds(options.updates, tokens / cards) + wide + across,
+            sync=machine.sync + (cards > 1) * 4 * parameters / options.in_node,
+            longest=max(drawn) * machine.pass_seconds(1),
+            rest=machine.rest,
+        )
     return Step(
         cards=cards,
         generate=max(times),
@@ -143,20 +178,42 @@ def step(options: Options, cards: int, drawn: Sequence[int]) -> Step:
     )
 
 
+def compare(options: Options, machine: Machine) -> dict[str, tuple[float, float]]:
+    """Stage -> seconds that the machine's figures predict for the run of --compared, and those that it took."""
+    rows = rows_of(options.compared)
+    options = replace(options, **workload(rows))
+    predicted = step(options, options.compared_ranks, lengths(options), machine)
+    found = stages(rows)
+    expected = {name: predicted.whole if name == "step" else getattr(predicted, name) for name in found}
+    return {name: (expected[name], seconds) for name, seconds in found.items()}
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = tyro.cli(Options, args=arguments, prog="python scripts/scaling.py")
+    machine = fit([rows_of(path) for path in options.measured], options.updates) if options.measured else None
+    if options.compared:
+        if machine is None:
+            sys.exit("error: --compared needs --measured: the metrics.jsonl of runs of one process on that machine.")
+        print("| stage | predicted | measured | off by |")
+        print("| --- | --- | --- | --- |")
+        for name, (predicted, found) in compare(options, machine).items():
+            print(f"| {name} | {predicted:.3f} | {found:.3f} | {predicted / found - 1:+.0%} |")
+        return 0
     drawn = lengths(options)
-    steps = [step(options, cards, drawn) for cards in CARDS if cards <= options.responses]
+    steps = [step(options, cards, drawn, machine) for cards in CARDS if cards <= options.responses]
     print("| cards | generate | of it waiting | exchange | update | sync | step | faster | used |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for each in steps:
         faster = steps[0].whole / each.whole
         cells = (each.generate, each.waited, each.exchange, each.update, each.sync, each.whole)
         print(f"| {each.cards} | {' | '.join(f'{x:.1f}' for x in cells)} | {faster:.1f} | {faster / each.cards:.0%} |")
+    source = "card and network as their data sheets have them, at the shares of --help"
+    if machine:
+        source = f"one process as measured in {len(options.measured)} run(s), the network as the flags have it"
     beyond = next((each for each in steps if each.longest > FLOOR * each.whole), None)
     print(
-        "\nSeconds, by arithmetic: card and network as their data sheets have them, at the shares of --help; lengths "
-        f"are drawn. The longest response takes {steps[0].longest:.0f} s, however many cards there are."
+        f"\nSeconds, by arithmetic: {source}; lengths are drawn. The longest response takes {steps[0].longest:.0f} s, "
+        "however many cards there are."
     )
     if beyond is not None:
         print(
