@@ -41,9 +41,10 @@ from grpo.memory_rehearsal import rehearse as rehearse_largest
 from grpo.model.checkpoint import checkpoints
 from grpo.out_of_memory import OutOfMemory, out_of_memory
 from grpo.outcomes import truncated
+from grpo.policies import make_policy, make_reference, whole
 from grpo.problems.markers import marker_ids, template_marker
 from grpo.resolve import on_this_machine
-from grpo.setup import engine_settings, make_policy, make_probe, make_reference, make_verifiers, whole
+from grpo.setup import engine_settings, make_probe, make_verifiers
 from grpo.verifiers.verify import Verifiers
 
 AT_WORK = "sync, sampled responses, gradient and cost"

@@ -10,9 +10,9 @@ import tyro
 
 from grpo.algorithm.table import ALGORITHMS, Algorithm
 from grpo.cells import check_cells
-from grpo.config import CellFlags
 from grpo.errors import UserError
 from grpo.flags import check_choices
+from grpo.run_flags import CellFlags
 
 
 @dataclass(frozen=True, kw_only=True)

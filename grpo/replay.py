@@ -39,9 +39,9 @@ from grpo.model.model_folder import check_weight_files
 from grpo.model.policy import Policy, Reference
 from grpo.model.pretrained import load_model
 from grpo.outcomes import first_of, truncated
+from grpo.policies import make_policy
 from grpo.records import Batch
 from grpo.resolve import resolve
-from grpo.setup import make_policy
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import tyro
 
 from grpo.algorithm.table import ALGORITHMS
 from grpo.asked import completed
-from grpo.config import CellFlags, Config
+from grpo.config import Config
 from grpo.errors import UserError
 from grpo.flags import DeviceName
 from grpo.logs.rollout_file import check_rollout_file
 from grpo.model.model_folder import check_model_files
+from grpo.run_flags import CellFlags
 
 
 @dataclass(frozen=True, kw_only=True)

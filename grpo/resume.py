@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 import tyro
 
 from grpo.algorithm.table import in_todays_words
-from grpo.config import Config, EvaluationFlags, RunFlags
+from grpo.config import Config
 from grpo.errors import UserError
 from grpo.files import read_json
 from grpo.flags import EngineFlags, VerifierFlags, flag
@@ -20,6 +20,7 @@ from grpo.logs.run_versions import versions
 from grpo.presets import EMBEDDED_MODEL
 from grpo.problems.hub import is_hub_name
 from grpo.problems.rows import has_split
+from grpo.run_flags import EvaluationFlags, RunFlags
 
 PLACE = ("name", "runs_dir", "resume")
 """Said by the command that resumes: a run may have been moved."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from grpo.algorithm.ingredients import Advantage, Aggregation, load_advantage, load_aggregation, load_loss_term
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
@@ -31,17 +30,13 @@ from grpo.logs.guards import Guards
 from grpo.logs.logger import Logger, SilentLogger
 from grpo.memory_rehearsal import asleep_bytes, rehearse
 from grpo.model.checkpoint import Restored, Trained, restore, step_of
-from grpo.model.compiled import check_compile, compile_layers
-from grpo.model.dealt import dealt
-from grpo.model.head import HEAD_DTYPES
-from grpo.model.lora import add_adapter, load_adapter
-from grpo.model.lora_policy import LoraPolicy, WithoutAdapter
+from grpo.model.compiled import check_compile
+from grpo.model.lora_policy import WithoutAdapter
 from grpo.model.policy import Policy, Reference
-from grpo.model.pretrained import PRECISIONS, load_model
 from grpo.model.ranks import Ranks
-from grpo.model.recompute import recompute_layers
 from grpo.model.settings import check_optimizer
-from grpo.out_of_memory import NO_REFERENCE, out_of_memory
+from grpo.out_of_memory import out_of_memory
+from grpo.policies import make_policy, make_reference, whole
 from grpo.problems.lengths import EarlierLengths
 from grpo.problems.markers import marker_ids
 from grpo.records import Problem
@@ -265,74 +260,6 @@ def on_card(policy: Policy) -> bool:
     return policy.device.type == "cuda"
 
 
-@out_of_memory("loading the model", "--precision bfloat16, or a smaller --model")
-def make_policy(source: str, config: Config, ranks: Ranks | None = None) -> Policy:
-    """The model of `source` with its optimizer; of LoRA the --model, with the adapter of `source` if that is one. Of
-    several ranks each gets its part."""
-    ranks = ranks or Ranks()
-
-    def made(device: str) -> PreTrainedModel:
-        model = load(whole(source, config), config, device)
-        if config.lora is not None:
-            add_adapter(model, config.lora, base=config.model, dtype=PRECISIONS[config.precision], seed=config.seed)
-            if source != config.model and device != "meta":
-                load_adapter(model, Path(source))
-        if config.gradient_checkpointing:
-            recompute_layers(model)
-        if config.compile:
-            compile_layers(model)
-        return model
-
-    kind = Policy if config.lora is None else LoraPolicy
-    return kind(
-        dealt(made, ranks, device=torch_device(config)),
-        temperature=config.temperature,
-        micro_batch_tokens=config.micro_batch_tokens,
-        optimizer=config.optimizer_settings,
-        train_entropy=config.entropy_coef > 0,
-        head_dtype=HEAD_DTYPES[config.head_dtype],
-        ranks=ranks,
-    )
-
-
-def whole(source: str, config: Config) -> str:
-    """Where the config, the tokenizer and the base of `source` are: a checkpoint of LoRA holds the adapter alone."""
-    return source if config.lora is None else config.model
-
-
-@out_of_memory("loading the reference", NO_REFERENCE)
-def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> Reference | WithoutAdapter | None:
-    """The frozen starting model; None where no term asks for it. A run that goes on from a checkpoint loads it anew,
-    and so do several ranks, whose policy is in parts by now."""
-    if not config.needs_reference:
-        return None
-    if isinstance(policy, LoraPolicy):
-        return WithoutAdapter(policy)
-    if checkpoint is None and policy.ranks.size == 1:
-        reference = policy.frozen_copy()
-    else:
-        model = dealt(partial(load, config.model, config), policy.ranks, device=torch_device(config))
-        settings = (config.temperature, config.micro_batch_tokens, HEAD_DTYPES[config.head_dtype], policy.ranks)
-        reference = Reference(model, *settings)
-    if config.compile:
-        compile_layers(reference.model)
-    if policy.device.type == "cuda" and policy.ranks.size == 1:  # where its forward pass is bfloat16
-        reference.keep_in_bfloat16()
-    if config.reference_device == "cpu":
-        reference.rest_on_host()
-    return reference
-
-
-def load(source: str, config: Config, device: str) -> PreTrainedModel:
-    """The model of `source` on a device, in the precision of the run, where what is frozen on a card is in bfloat16."""
-    return load_model(
-        source,
-        device=device,
-        trust_remote_code=config.trust_remote_code,
-        precision="bfloat16" if config.lora and torch_device(config) == "cuda" else config.precision,
-    )
-
-
 def make_probe(config: Config, policy: Policy, engine: Engine, tokenizer: PreTrainedTokenizerBase) -> SyncProbe:
     """The fixed probe of the weight sync, from ids that stand for text. The coarser of the two precisions counts."""
     special = set(tokenizer.all_special_ids)
@@ -352,7 +279,8 @@ def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str, ra
     name = f"the embedded tiny model ({config.model})" if config.embedded else config.model
     sequences = config.responses_per_step
     updates = config.updates_per_step * config.epochs_per_step
-    place = str(policy.device) if ranks.size == 1 else f"{ranks.size} x {policy.device.type} ({ranks.nodes} node(s))"
+    place = str(policy.device) if ranks.size == 1 else f"{ranks.size} x {policy.device.type}"
+    place += f" of {ranks.nodes} machines" if ranks.nodes > 1 else ""
     lines = [
         f"{config.algo} trains {name}, {parameters / 1e6:.1f}M parameters{trained}, on {place}; sampler: {engine}",
         f"data: {config.data}, {len(inputs.problems)} problems ({inputs.dropped} dropped, longer than "

@@ -13,9 +13,7 @@ if __name__ == "__main__":  # --help and refusals are there at once, before the 
 
 import errno
 from dataclasses import replace
-from pathlib import Path
 
-import torch
 import transformers
 from rich.console import Console
 
@@ -30,20 +28,18 @@ from grpo.evaluation.measures import training_metrics
 from grpo.evaluation.responses import evaluate
 from grpo.evaluation.results import write_results
 from grpo.interrupts import Interrupted, interruptible
+from grpo.kept_steps import save_skipped, save_step
 from grpo.logs.logger import summary, whole_samples
 from grpo.logs.metrics import Metrics, Stopwatch, of_ranks, step_metrics
-from grpo.logs.rollouts import SETTINGS, Recording, save_rollouts
 from grpo.logs.zero_rewards import zero_rewards
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.checkpoint import save_model, save_trained
-from grpo.model.learner import not_finite
 from grpo.model.rank_end import leave, said_once, speaks, tell
 from grpo.model.ranks import OtherRankFailed, Ranks, meet
 from grpo.out_of_memory import out_of_memory
-from grpo.outcomes import correct
 from grpo.problems.draw import draw, draw_anew
 from grpo.rank_flags import check_heads, check_ranks, same_config
-from grpo.records import Batch, Group, Problem, Rewards
+from grpo.records import Batch, Problem
 from grpo.resolve import parse
 from grpo.setup import Parts, make_parts
 
@@ -158,41 +154,6 @@ def step_seed(config: Config, step: int, attempt: int = 0) -> int:
     """A seed for the step's sampling and shuffles, a pure function of seed, step and attempt: a resumed run draws the
     same."""
     return config.seed * 1_000_003 + step + 500_000_003 * attempt
-
-
-def save_step(config: Config, parts: Parts, step: int, groups: list[Group], rewards: Rewards, batch: Batch) -> Path:
-    """The step's rollouts as a file, for grpo.replay, with the log-probabilities that the batch has. Where it has none,
-    and for what it leaves out of the loss, they are those of the policy as it is now."""
-    whole = collate(groups)  # nothing masked, whatever --truncated says
-    if batch.old_logprobs is None:
-        old_logprobs = parts.policy.logprobs(whole)
-    elif torch.equal(batch.mask, whole.mask):
-        old_logprobs = batch.old_logprobs
-    else:
-        old_logprobs = torch.where(batch.mask, batch.old_logprobs, parts.policy.logprobs(whole))
-    settings = {name: getattr(config, name) for name in SETTINGS} | ({"model": None} if config.embedded else {})
-    path = config.run_folder / "rollouts" / f"step-{step:06d}.pt"
-    by_verifier = rewards.by_verifier
-    recording = Recording(groups, rewards.total, correct(rewards), old_logprobs[whole.mask], settings, by_verifier)
-    with parts.ranks.together():
-        if parts.ranks.writes:
-            save_rollouts(path, recording)
-    return path
-
-
-def save_skipped(
-    config: Config, parts: Parts, step: int, groups: list[Group], rewards: Rewards, batch: Batch, updates: list[dict]
-) -> None:
-    """Where an update was skipped: what was not finite, and the step's rollouts, to look for the reason."""
-    found = [not_finite(update) for update in updates]
-    if any(found):
-        parts.engine.release()  # the policy's log-probabilities are computed; the next generation wakes it
-        path = save_step(config, parts, step, groups, rewards, batch)
-        names = ", ".join(dict.fromkeys(name for numbers in found for name in numbers))
-        parts.logger.say(
-            f"step {step}: {sum(map(bool, found))} of {len(found)} updates skipped. NaN or infinite: {names}. Look at "
-            f"the step: python -m grpo.replay {path}"
-        )
 
 
 def heed(parts: Parts, metrics: Metrics) -> None:

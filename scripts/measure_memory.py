@@ -32,9 +32,10 @@ from grpo.model.batching import collate, optimizer_batches
 from grpo.model.optimizers import state_bytes
 from grpo.model.policy import Policy
 from grpo.model.pretrained import load_config
+from grpo.policies import make_policy
 from grpo.records import Batch, Group, Problem, Rollout
 from grpo.resolve import parse
-from grpo.setup import engine_settings, make_policy
+from grpo.setup import engine_settings
 
 NOT_COUNTED = ("CUDA, gaps", "other programs", "reference")
 PASSING = ("activations", "head", "copies of weights")

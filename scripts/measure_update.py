@@ -25,9 +25,9 @@ from grpo.devices import torch_device
 from grpo.model import logprobs
 from grpo.model.compiled import compile_layers
 from grpo.model.policy import Policy
+from grpo.policies import make_policy
 from grpo.records import Batch
 from grpo.resolve import parse
-from grpo.setup import make_policy
 
 TURNS = 3
 SMALL = 2**25

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from grpo.config import EMBEDDED_MODEL
 from grpo.evaluation.options import Options
 from grpo.evaluation.pairing import Evaluated, evaluated
 from grpo.evaluation.plan import Evaluation, plan
 from grpo.evaluation.resolve import resolve
 from grpo.evaluation.results import ProblemResult, ResponseResult
+from grpo.presets import EMBEDDED_MODEL
 from grpo.records import Problem
 
 TINY = str(EMBEDDED_MODEL)

@@ -47,7 +47,7 @@ def no_model(monkeypatch):
     def too_late(*_, **__):
         raise AssertionError("a model was loaded")
 
-    for place in ("grpo.setup.load_model", "grpo.setup.make_engine"):
+    for place in ("grpo.policies.load_model", "grpo.setup.make_engine"):
         monkeypatch.setattr(place, too_late)
 
 

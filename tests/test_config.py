@@ -236,7 +236,7 @@ def refused(capsys, monkeypatch, *flags):
     def too_late(*_, **__):
         raise AssertionError("a model was loaded before the input was checked")
 
-    monkeypatch.setattr("grpo.setup.load_model", too_late)
+    monkeypatch.setattr("grpo.policies.load_model", too_late)
     monkeypatch.setattr("grpo.setup.make_engine", too_late)
     assert main([*flags, "--wandb", "off"]) == 2
     printed = capsys.readouterr().err

@@ -19,8 +19,8 @@ from grpo.model.batching import collate
 from grpo.model.learner import Learner
 from grpo.model.optimizers import OptimizerSettings, state_bytes
 from grpo.model.recompute import recompute_layers
+from grpo.policies import make_policy as make_a_policy
 from grpo.resolve import resolve
-from grpo.setup import make_policy as make_a_policy
 from grpo.train import main
 
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)

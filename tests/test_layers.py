@@ -38,7 +38,10 @@ NOT_BY_NAME = {
     "replay_flags.py": "tests/test_replay.py: the command refuses by them",
     "compare_flags.py": "tests/test_compare.py: the command refuses by them",
     "inputs.py": "tests/test_config.py and tests/data run it through the command",
+    "run_flags.py": "tests/test_config.py: the groups are the flags of the command",
     "setup.py": "tests/test_train.py runs it with the loop",
+    "policies.py": "tests/test_lora_run.py and tests/model/test_dealt.py make them",
+    "kept_steps.py": "tests/test_replay.py: what is saved; tests/test_train_ends.py: of a skipped update",
 }
 """File -> where it is tested, if not in the test file of its name."""
 

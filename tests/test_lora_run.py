@@ -21,10 +21,10 @@ from grpo.model.batching import collate
 from grpo.model.checkpoint import damage
 from grpo.model.lora import LoraSettings
 from grpo.model.policy import Policy
+from grpo.policies import make_policy, make_reference
 from grpo.presets import EMBEDDED_MODEL
 from grpo.replay import main as replay
 from grpo.resolve import parse, resolve
-from grpo.setup import make_policy, make_reference
 from grpo.train import main
 
 LORA = ["--lora-rank", "4"]
@@ -148,7 +148,7 @@ def test_what_is_refused_in_one_paragraph_before_a_model_is_loaded(capsys, monke
     def too_late(*_, **__):
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr("grpo.setup.load_model", too_late)
+    monkeypatch.setattr("grpo.policies.load_model", too_late)
     assert main([*SMALL, *flags]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
@@ -205,14 +205,14 @@ def test_precision_bfloat16_trains_a_bfloat16_adapter_and_resumes_bit_for_bit(tm
 
 def test_on_a_card_the_base_is_loaded_in_bfloat16_and_the_adapter_is_float32(monkeypatch):
     config = resolve(Config(lora_rank=4))
-    monkeypatch.setattr("grpo.setup.torch_device", lambda _: "cuda")
+    monkeypatch.setattr("grpo.policies.torch_device", lambda _: "cuda")
     asked = []
 
     def on_the_cpu(source, *, device, precision, trust_remote_code):
         asked.append((device, precision))
         return AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16)
 
-    monkeypatch.setattr("grpo.setup.load_model", on_the_cpu)
+    monkeypatch.setattr("grpo.policies.load_model", on_the_cpu)
     policy = make_policy(config.model, config)
     assert asked == [("cuda", "bfloat16")]
     dtypes = {(p.requires_grad, p.dtype) for p in policy.model.parameters()}

@@ -157,7 +157,7 @@ def test_a_model_that_cannot_be_loaded_for_want_of_memory(inside_an_empty_folder
     def full(*_, **__):
         raise torch.OutOfMemoryError(CARD)
 
-    monkeypatch.setattr("grpo.setup.load_model", full)
+    monkeypatch.setattr("grpo.policies.load_model", full)
     assert main([*SMALL, "--name", "x"]) == 1
     assert capsys.readouterr().err.startswith("error: Memory ran out in loading the model (CUDA out of memory.")
 

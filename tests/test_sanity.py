@@ -18,9 +18,9 @@ from conftest import ROOT
 from safetensors.torch import load_file, save_file
 from synthetic_evaluations import problem, response
 
-from grpo.config import EMBEDDED_MODEL
 from grpo.evaluation.results import write_results
 from grpo.plugins import load
+from grpo.presets import EMBEDDED_MODEL
 
 sys.path.append(str(ROOT / "scripts"))
 from sanity import Options, main

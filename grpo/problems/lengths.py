@@ -34,7 +34,7 @@ class EarlierLengths:
 
     def longest_first(self, problems: Sequence[Problem]) -> list[Problem]:
         """The same problems; one that was never asked counts as one of average length, and ties keep their order."""
-        if not self.mean:
+        if not (self.waiting and self.mean):  # a resumed run may know lengths and have nobody wait
             return list(problems)
         average = fmean(self.mean.values())
         return sorted(problems, key=lambda problem: -self.mean.get(self.places[id(problem)], average))

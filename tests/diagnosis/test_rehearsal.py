@@ -11,10 +11,11 @@ from grpo.config import Config
 from grpo.diagnosis import rehearsal
 from grpo.diagnosis.rehearsal import affordable, gradient_findings, rehearse, size
 from grpo.engines.choose import EngineSettings, make_engine
+from grpo.policies import make_policy, make_reference
 from grpo.problems.rows import load_rows
 from grpo.problems.templates import encode
 from grpo.resolve import resolve
-from grpo.setup import make_policy, make_probe, make_reference
+from grpo.setup import make_probe
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from grpo.model.lora import adapter_parameters, save_adapter
 from grpo.model.pretrained import load_model
 from grpo.model.ranks import OtherRankFailed, Ranks
 from grpo.model.shard import whole
+from grpo.policies import make_policy, make_reference
 from grpo.resolve import resolve
-from grpo.setup import make_policy, make_reference
 
 folder = Path(sys.argv[1])
 ranks = Ranks.join(minutes=1)
