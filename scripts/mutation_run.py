@@ -126,6 +126,16 @@ MISTAKES = (
     Mistake("a resumed run with a fresh schedule", "model/checkpoint.py", '    policy.restore_schedule(state["schedule"])\n', ""),
     Mistake("layers that are recomputed in name only", "model/learner.py", ", recomputing(self.model):", ":"),
     Mistake("dropout switched on with the recomputing", "model/recompute.py", "layer.training = True", "layer.train()"),
+    Mistake("rows with an entropy bonus taken for rows without a gradient", "algorithm/objective.py",
+            "others = row.entropy_coef or row.old_kl_coef or (", "others = row.old_kl_coef or ("),
+    Mistake("a geometric mean over a response cut into pieces", "algorithm/table.py",
+            'self.surrogate == "geometric" or self.importance', "self.importance"),
+    Mistake("a mask of whole responses cut into pieces", "algorithm/table.py",
+            'self.surrogate == "geometric" or self.importance == "sequence_mask"', 'self.surrogate == "geometric"'),
+    Mistake("the layers' gradient from the last piece alone", "model/head_pieces.py", "of_gradient.copy_(leaf.grad)",
+            "gradient.zero_(), of_gradient.copy_(leaf.grad)"),
+    Mistake("gradients averaged over ranks instead of summed", "model/shard.py", "set_gradient_divide_factor(1.0)",
+            "set_gradient_divide_factor(float(ranks.size))"),
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The probe passes clean syncs and catches every fault that is known to be silent."""
 
 import itertools
+import math
 import subprocess
 import sys
 
@@ -233,3 +234,25 @@ def test_the_probe_is_fixed_and_fits_a_small_engine():
     assert one.sequences == two.sequences
     assert {len(sequence) for sequence in one.sequences} == {16}
     assert PAD not in itertools.chain(*one.sequences) and max(itertools.chain(*one.sequences)) < VOCABULARY
+
+
+# Several ranks ----------------------------------------------------------------------------------------------------
+
+RANK = torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+def of_ranks(**by_rank):
+    """Scores of three ranks' engines, two tokens each, of a policy that gives 0."""
+    engine = torch.tensor([by_rank.get(f"rank{rank}", 0.0) for rank in RANK.tolist()])
+    return Scores(torch.zeros(6), engine, RANK)
+
+
+def test_of_several_ranks_the_largest_gap_decides():
+    assert of_ranks(rank1=0.3, rank2=0.1).gap == pytest.approx(0.3)  # over all tokens it would be 0.13
+    assert math.isnan(of_ranks(rank0=math.nan, rank2=9.0).gap) and math.isnan(of_ranks(rank2=math.nan).gap)
+
+
+def test_one_rank_that_stands_still_is_enough():
+    before, moved = of_ranks(), Scores(torch.full((6,), 0.1), torch.full((6,), 0.1), RANK)
+    stale = Scores(moved.policy, torch.where(RANK == 1, 0.0, 0.1), RANK)
+    assert not stood_still(before, moved) and stood_still(before, stale)
