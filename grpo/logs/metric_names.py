@@ -14,7 +14,7 @@ METRICS: dict[str, str] = {
     "reward/timeouts/<verifier>": "the same by verifier, where there were any",
     "length/mean": "mean response length in tokens, the end-of-sequence token included",
     "length/p95": "95th percentile of the response length",
-    "length/correct": "mean length of correct responses (full marks from the first verifier)",
+    "length/correct": "mean length of correct responses (--correct-at from the first verifier)",
     "length/incorrect": "mean length of all others: the curve that grows under GRPO's length bias",
     "length/truncated": "share of responses cut at --max-response-tokens",
     "group/uniform": "share of groups whose rewards are all equal: nobody is better, so nothing is learnt",
