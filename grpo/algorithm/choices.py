@@ -40,6 +40,8 @@ UNIFORM_GROUPS = ("keep", "drop")
 """What `--uniform-groups` accepts."""
 IMPORTANCE = ("truncate", "mask", "sequence_mask", "none")
 """importance.py: what `--importance` accepts."""
+PREFERENCE_LOSS_NAMES = ("sigmoid", "ipo")
+"""preference_losses.py: what `--loss` of grpo.dpo accepts."""
 
 LIMITS = {"truncate": (0.0, 2.0), "mask": (0.5, 5.0), "sequence_mask": (0.99, 1.01)}
 """Of the importance weight (low, high) where the row has None: verl's and slime's; OpenRLHF's; verl's recipes'."""
