@@ -23,6 +23,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers.utils import logging
 
 from grpo.algorithm.objective import Measured
 from grpo.errors import UserError
@@ -46,7 +47,12 @@ def make_scalar_model(
     pad_id: the tokenizer's. Where a model is saved with it, transformers reads the rightmost token that is none.
     Raises: UserError for a model that cannot have such a head.
     """
-    model = _loaded(source, device, precision, trust_remote_code, num_labels=1)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # it would warn that the head is new
+    try:
+        model = _loaded(source, device, precision, trust_remote_code, num_labels=1)
+    finally:
+        logging.set_verbosity(verbosity)
     model.config.get_text_config().pad_token_id = model.config.pad_token_id = pad_id
     generator = torch.Generator().manual_seed(seed)
     weight = model.score.weight
