@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import tyro
@@ -41,6 +42,8 @@ class Options(PreferenceFlags):
     """Pairs in an update; unset: 64."""
     pairs_per_prompt: int = 1
     """Pairs that are made of a comparison of more than two: those furthest apart first."""
+    reference: Path | None = None
+    """File of the starting model's log-probabilities, runs/NAME/reference.pt of an earlier run; unset: computed."""
     template: str = "auto"
     """Prompt template of data that is text: auto, chat (the tokenizer's own), qwen_math, r1, plain, or a file."""
     system: str | None = None
