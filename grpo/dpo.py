@@ -140,8 +140,9 @@ def run(options: Options) -> None:
     largest = max(max(*p.problem.prompt_tokens, *r.tokens) for p in training + held_out for r in p.rollouts)
     if largest >= policy.model.config.vocab_size:
         raise UserError(f"The data holds token id {largest}, which {options.model} does not know.")
-    journal, pairs = Journal(options), training + held_out
-    reference = reference_logprobs(policy, pairs, journal.folder / "reference.pt", options.reference)
+    pairs = training + held_out
+    reference = reference_logprobs(policy, pairs, options.run_folder / "reference.pt", options.reference)
+    journal = Journal(options)
     indices = list(range(len(pairs)))
     made = Pairs(pairs, reference, indices[: len(training)], indices[len(training) :])
     train(options, policy, made, journal)

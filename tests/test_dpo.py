@@ -20,11 +20,12 @@ def rows(folder):
 def folder(tmp_path_factory):
     """Wanted: the short answer, where the model writes its working."""
     folder = tmp_path_factory.mktemp("dpo")
-    pairs = [(i, 11 + i % 80) for i in range(30)]
-    write_jsonl(
-        folder / "pairs.jsonl",
-        [{"prompt": f"{10 + i}+{n}=", "chosen": f"\\boxed{{{10 + i + n}}}", "rejected": f"\\boxed{{{i + n}}}"} for i, n in pairs],
-    )  # fmt: skip
+    pairs = [(10 + i, 11 + i % 80) for i in range(30)]
+    answers = [
+        {"prompt": f"{a}+{b}=", "chosen": f"\\boxed{{{a + b}}}", "rejected": f"\\boxed{{{a}}}"} for a, b in pairs
+    ]
+    write_jsonl(folder / "pairs.jsonl", answers)
+    write_jsonl(folder / "fewer.jsonl", answers[1:])
     return folder
 
 
@@ -57,8 +58,8 @@ def test_the_result_does_not_depend_on_micro_batches_nor_on_who_computed_the_ref
 
 def test_a_reference_of_other_pairs_is_refused(folder, capsys):
     run = dpo(folder, "for-reference")
-    flags = ["--data", str(folder / "pairs.jsonl"), "--runs-dir", str(folder), "--name", "other", "--seed", "1"]
-    assert main([*flags, "--max-response-tokens", "10", "--reference", str(run / "reference.pt")]) == 2
+    flags = ["--data", str(folder / "fewer.jsonl"), "--runs-dir", str(folder), "--name", "other"]
+    assert main([*flags, "--reference", str(run / "reference.pt")]) == 2
     assert "is of other pairs than these" in capsys.readouterr().err
 
 

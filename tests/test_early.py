@@ -7,8 +7,8 @@ import sys
 
 import pytest
 from conftest import ROOT
-from synthetic_runs import row, write_run
 from preference_refusals import REFUSED_BY_BOTH, REFUSED_BY_DPO, REFUSED_BY_REWARD_MODEL
+from synthetic_runs import row, write_run
 from test_config import BAD_VALUES
 from test_evaluate import REFUSED
 

@@ -12,7 +12,7 @@ P problems, G responses a problem, N points of a curve.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -50,7 +50,9 @@ def token_weights(row: Algorithm, lengths: Tensor, responses: int, correct: int,
     weights = load_aggregation(row.aggregation, constant)(mask, groups)[:, 0].view_as(rewards)
     each = lengths[:, None].expand_as(rewards).double()
     cut = torch.zeros_like(rewards, dtype=torch.bool)
-    inputs = AdvantageInputs(rewards, each, mask.view(*rewards.shape, -1), cut, {"verifier": rewards})
+    inputs = AdvantageInputs(
+        rewards, each, mask.view(*rewards.shape, -1), cut, {"verifier": rewards}, 0 * rewards, row.dpo_beta
+    )
     pull = load_advantage(row.advantage)(inputs).abs() * weights * len(mask)
     return Curves(pull[:, 0], pull[:, -1])
 
@@ -58,7 +60,8 @@ def token_weights(row: Algorithm, lengths: Tensor, responses: int, correct: int,
 def group_advantages(row: Algorithm, responses: int) -> Curves:
     """Advantage of a correct and of an incorrect answer where 0, 1 ... G of G are correct: a group for each."""
     rewards = (torch.arange(responses) < torch.arange(responses + 1)[:, None]).double()
-    advantages = load_advantage(row.advantage)(AdvantageInputs.of_rewards(rewards))
+    inputs = replace(AdvantageInputs.of_rewards(rewards), dpo_beta=row.dpo_beta)
+    advantages = load_advantage(row.advantage)(inputs)
     correct, incorrect = advantages[:, 0].clone(), advantages[:, -1].clone()
     correct[0], incorrect[-1] = math.nan, math.nan
     return Curves(correct, incorrect)
