@@ -49,7 +49,6 @@ RULES = {
         "verifier_workers",
         "tensor_parallel",
         "temperature",
-        "learning_rate",
         "lora_rank",
         "lora_alpha",
         "max_grad_norm",
@@ -62,6 +61,7 @@ RULES = {
         "correct_at",
     ),
     "must not be negative": (
+        "learning_rate",
         "verifier_memory_limit",
         "clip_low",
         "clip_high",

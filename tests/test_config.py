@@ -160,7 +160,7 @@ BAD_VALUES = [
     (["--memory-fraction", "1.5"], "--memory-fraction 1.5 is a share"),
     (["--adam-beta2", "1"], "--adam-beta2 1.0 must be at least 0 and less than 1"),
     (["--resume", "--name", "nowhere"], "there is no run folder"),
-    (["--learning-rate", "nan"], "--learning-rate nan must be more than 0"),
+    (["--learning-rate", "nan"], "--learning-rate nan must not be negative"),
     (["--data", "arithmetics"], "neither a built-in of data/"),
 ]
 
