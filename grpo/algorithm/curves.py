@@ -22,6 +22,7 @@ from grpo.algorithm.choices import limits
 from grpo.algorithm.importance import TOKEN_CAP
 from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.kl import KL_ESTIMATORS
+from grpo.algorithm.preference_losses import PREFERENCE_LOSSES, slopes
 from grpo.algorithm.ratios import RATIOS, token_ratio
 from grpo.algorithm.surrogates import SURROGATES
 from grpo.algorithm.table import Algorithm
@@ -105,6 +106,19 @@ def kl_curves(name: str, differences: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach()[:, 0], 0.0 - gradient[:, 0]
 
 
+def pair_curves(row: Algorithm, margins: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Loss of a pair and its pull, in units of beta, against the margin beta h, at the row's beta: what training does
+    (sigmoid), with a tenth of the labels smoothed, and IPO. The chosen gets the pull, the rejected minus it."""
+    beta = row.dpo_beta
+    losses = {
+        "sigmoid": lambda h: PREFERENCE_LOSSES["sigmoid"](h, beta, 0.0),
+        "smoothed 0.1": lambda h: PREFERENCE_LOSSES["sigmoid"](h, beta, 0.1),
+        "ipo": lambda h: beta**2 * PREFERENCE_LOSSES["ipo"](h, beta, 0.0),  # in units of its own margin
+    }
+    h = margins / beta
+    return {name: (loss(h), -slopes(h, loss) / beta) for name, loss in losses.items()}
+
+
 # What they say ---------------------------------------------------------------------------------------------------
 
 
@@ -160,6 +174,16 @@ def importance_sentence(name: str, row: Algorithm) -> str:
         f"outside {low:g} to {high:g}",
     }[row.importance]
     return f"under {name} a token that the trainer finds w times as likely as the sampler did {done}"
+
+
+def pair_sentence(name: str, row: Algorithm) -> str:
+    _, pull = pair_curves(row, torch.tensor([-4.0, 0.0, 4.0], dtype=torch.float64))["sigmoid"]
+    wrong, start, right = (row.dpo_beta * pull).tolist()
+    return (
+        f"under {name} the best and the worst of a group are pulled apart by {start:.3g} a token while the policy is "
+        f"the reference, by {wrong:.3g} where the margin is -4, and by {right:.3g} where it is 4: what is learnt is left "
+        "alone"
+    )
 
 
 def edges(ratios: Tensor, gone: Tensor) -> list[str]:
