@@ -36,6 +36,7 @@ REFUSALS = [
     ("train", ["--learning-rat", "1"], "--learning-rate"),
     ("train", ["--steps", "many"], "--steps"),
     ("train", ["--reward", "math_anser"], "'math_anser' is neither a built-in of rewards/"),
+    ("train", ["--reward", "math_answer=0", "reward_model"], "verifier 'reward_model' cannot work here: set the"),
     ("train", ["--reward", "countdown"], "'countdown' requires 'nums', 'target'"),
     ("train", ["--reward", "./nowhere.py"], "there is no file"),
     ("train", ["--reward", "./mine.py:strict"], "defines no function 'strict'"),

@@ -181,8 +181,8 @@ def pair_sentence(name: str, row: Algorithm) -> str:
     wrong, start, right = (row.dpo_beta * pull).tolist()
     return (
         f"under {name} the best and the worst of a group are pulled apart by {start:.3g} a token while the policy is "
-        f"the reference, by {wrong:.3g} where the margin is -4, and by {right:.3g} where it is 4: what is learnt is left "
-        "alone"
+        f"the reference, by {wrong:.3g} where the margin is -4, and by {right:.3g} where it is 4: what is learnt is "
+        "left alone"
     )
 
 
