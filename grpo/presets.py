@@ -47,5 +47,6 @@ LORA_RATE = 10
 """What the learning rate of a preset is multiplied by for a LoRA adapter, whose best rate is about ten times that of
 all weights (Schulman et al. 2025, "LoRA Without Regret")."""
 
-WITHOUT_PLAN = {"micro_batch_tokens": 16384, "memory_fraction": 0.4, "concurrency": 256}
-"""What these mean where there is no card to plan for; card.py fills them where there is one."""
+WITHOUT_PLAN = {"micro_batch_tokens": 8192, "memory_fraction": 0.4, "concurrency": 256}
+"""What these mean where there is no card to plan for; card.py fills them where there is one. Of larger passes on a CPU a
+tenth or more of the time goes to memory that the system hands out anew (scripts/README.md)."""

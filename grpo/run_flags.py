@@ -191,7 +191,7 @@ class UpdateFlags:
     max_grad_norm: float = 1.0
     """The gradient is scaled down to this norm."""
     micro_batch_tokens: int | None = None
-    """Token positions in one pass, padding included: memory, never the result; unset: 16384, or what fits the card."""
+    """Token positions in one pass, padding included: memory, never the result; unset: 8192, or what fits the card."""
     gradient_checkpointing: bool | None = None
     """Recompute activations in the backward pass: less memory, about a third more time; unset: off (embedded) or on."""
     compile: bool = False

@@ -26,7 +26,7 @@ PAD, END = "<pad>", "<end>"
 KL_WEIGHT, LEARNING_RATE, CLIP, MAX_GRAD_NORM = 0.04, 1e-5, 0.2, 1.0
 BETAS = (0.9, 0.95)
 KV_CACHE_GIB = 0.5
-MICRO_BATCH_POSITIONS = 16384
+MICRO_BATCH_POSITIONS = 8192
 """Positions of one pass at most, on both sides."""
 
 

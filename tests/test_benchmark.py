@@ -148,8 +148,8 @@ def test_the_reward_differs_and_every_prompt_and_id_is_what_it_counts_for():
 
 
 def test_as_few_passes_an_update_as_both_sides_have_room_for():
-    assert {name: shape.rows_of_a_pass for name, shape in SHAPES.items()} == {"S1": 128, "S2": 64, "S3": 32, "tiny": 8}
-    assert 64 * 160 <= 16384 < 128 * 160  # S2
+    assert {name: shape.rows_of_a_pass for name, shape in SHAPES.items()} == {"S1": 64, "S2": 32, "S3": 32, "tiny": 8}
+    assert 32 * 160 <= 8192 < 64 * 160  # S2
 
 
 def test_without_trl_ours_runs_alone_and_says_so(monkeypatch):

@@ -192,7 +192,7 @@ def test_a_reference_counts_where_there_is_one(large):
 def test_nothing_is_planned_on_a_cpu():
     config, plan = settled(parse([]))
     unset = (config.micro_batch_tokens, config.memory_fraction, config.concurrency)
-    assert plan is None and unset == (16384, 0.4, 256)
+    assert plan is None and unset == (8192, 0.4, 256)
 
 
 def test_a_model_of_another_kind_runs_unplanned_and_has_no_plan(tmp_path, card, capsys):
@@ -202,7 +202,7 @@ def test_a_model_of_another_kind_runs_unplanned_and_has_no_plan(tmp_path, card, 
     card(23.5)
     config, plan = settled(parse(["--model", str(folder)]))
     unset = (config.micro_batch_tokens, config.memory_fraction, config.concurrency)
-    assert plan is None and unset == (16384, 0.4, 256)
+    assert plan is None and unset == (8192, 0.4, 256)
     assert main(["--model", str(folder), "--plan"]) == 2
     assert "type gpt2 is not planned" in capsys.readouterr().err
 

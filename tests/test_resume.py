@@ -71,7 +71,7 @@ def test_what_may_change_does_and_is_said(tmp_path):
     before = json.loads(json.dumps(begun.to_json()))
     said = words(before, again)
     assert "resumed with another value: --steps 7, was 100" in said and len(said) == 4
-    assert any("--micro-batch-tokens 99, was 16384; the steps may no longer be those" in line for line in said)
+    assert any("--micro-batch-tokens 99, was 8192; the steps may no longer be those" in line for line in said)
     assert words(before, begun) == []
 
 
