@@ -46,7 +46,7 @@ class PreferenceFlags:
     """AdamW's state, bytes a parameter: adamw 8, adamw_8bit 2 (needs torchao), adamw_offload 8 in the host's memory."""
     precision: PrecisionName = "mixed"
     """Weights and gradients, bytes a parameter: mixed 8, float32; bfloat16 4, where chance rounds the weights."""
-    micro_batch_tokens: int = 16384
+    micro_batch_tokens: int = 8192
     """Token positions in one pass, padding included: memory, never the result."""
     gradient_checkpointing: bool | None = None
     """Recompute activations in the backward pass: less memory, about a third more time; unset: off (embedded) or on."""
