@@ -70,6 +70,7 @@ RULES = {
         "dual_clip",
         "importance_low",
         "entropy_coef",
+        "max_kl",
         "dynamic_sampling",
         "importance_cap",
         "weight_decay",
@@ -122,7 +123,7 @@ def completed(config: Config, given: Collection[str] | None = None) -> Config:
     unset = {field.name for field in fields(Config) if getattr(config, field.name) is None}
     config = replace(config, **{name: value for name, value in filled.items() if name in unset})
     config = replace(config, advantage=FORMER_NAMES.get(config.advantage, config.advantage))
-    if config.advantage in PAIRED and "updates_per_step" in unset:
+    if (config.advantage in PAIRED or config.max_kl) and "updates_per_step" in unset:
         config = replace(config, updates_per_step=1)
     if config.lora_rank is not None:
         unset_rate = "learning_rate" in unset
@@ -207,12 +208,30 @@ def check_algorithm(config: Config) -> None:
             f"{config.epochs_per_step}: the slope of a pair's loss is computed once a step, and a second update "
             "would follow a stale one. Use 1 of each, or more steps of fewer problems."
         )
+    check_trust_region(config)
     if config.kl_target is not None and not (config.kl_target > 0 and config.kl_coef):
         raise UserError(
             f"--kl-target {config.kl_target} adapts the KL's weight, so it must be more than 0 and needs a --kl-coef "
             f"to start from (now {config.kl_coef})."
         )
     check_old_kl(config)
+
+
+def check_trust_region(config: Config) -> None:
+    """What a step of its own kind cannot be combined with. Raises: UserError."""
+    refused = {
+        "--updates-per-step or --epochs-per-step above 1": config.off_policy,
+        "--lora-rank": config.lora_rank is not None,
+        "--precision bfloat16": config.precision == "bfloat16",
+        f"--optimizer {config.optimizer}": config.optimizer != "adamw",
+        f"--schedule {config.schedule}": config.schedule != "constant",
+        "--compile": config.compile,
+    }
+    if config.max_kl and (given := [name for name, is_given in refused.items() if is_given]):
+        raise UserError(
+            f"--max-kl {config.max_kl:g} with {' and '.join(given)}: a trust region makes one step of its own length "
+            "on all weights, in float32, and no optimizer takes part. Leave that out, or use --max-kl 0."
+        )
 
 
 def check_group_size(config: Config) -> None:

@@ -21,6 +21,7 @@ READ: dict[str, tuple[Callable[[Algorithm], bool], str]] = {
     "kl_estimator": (lambda row: bool(row.kl_coef) and row.kl_in == "loss", "a --kl-coef, and --kl-in loss"),
     "kl_in": (lambda row: bool(row.kl_coef) or row.kl_in == "loss", "a --kl-coef"),
     "dpo_beta": (lambda row: row.advantage in PAIRED, "--advantage best_worst"),
+    "max_kl": (lambda row: row.surrogate == "unclipped" or not row.max_kl, "--surrogate unclipped"),
     "importance_low": (lambda row: row.importance in ("mask", "sequence_mask"), "--importance mask or sequence_mask"),
     "importance_cap": (lambda row: row.importance != "none" or not row.importance_cap, "an --importance but none"),
 }
@@ -33,6 +34,7 @@ NOT_NEGATIVE = (
     "kl_coef",
     "old_kl_coef",
     "entropy_coef",
+    "max_kl",
     "dynamic_sampling",
     "importance_low",
     "importance_cap",
@@ -83,6 +85,11 @@ def check_cells(row: Algorithm, given: Collection[str] = ()) -> None:
         raise UserError(
             f"--advantage {row.advantage} with --surrogate {row.surrogate}: DPO's gradient is that of the surrogate "
             "naive under its advantages. Use --surrogate naive."
+        )
+    if row.max_kl and row.surrogate != "unclipped":
+        raise UserError(
+            f"--max-kl {row.max_kl:g} with --surrogate {row.surrogate}: the line search of the trust region has to see "
+            "the surrogate rise, ratio times advantage. Use --surrogate unclipped, or --max-kl 0."
         )
     if row.advantage == "mean_normalized" and (row.penalties or row.kl_in == "reward"):
         raise UserError(

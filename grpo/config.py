@@ -63,7 +63,7 @@ class Config(  # --help lists the last group first
     def needs_old_logprobs(self) -> bool:
         """Whether the policy that sampled scores its responses first; else the ratio's denominator is the value
         itself."""
-        return self.off_policy or self.kl_in == "reward" or self.advantage in PAIRED
+        return self.off_policy or self.max_kl > 0 or self.kl_in == "reward" or self.advantage in PAIRED
 
     @property
     def needs_reference(self) -> bool:

@@ -22,6 +22,7 @@ from grpo.model.policy import Policy, Reference
 from grpo.model.pretrained import PRECISIONS, load_model
 from grpo.model.ranks import Ranks
 from grpo.model.recompute import recompute_layers
+from grpo.model.trust_region import TrustRegionPolicy, check_size
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 
 
@@ -33,6 +34,8 @@ def make_policy(source: str, config: Config, ranks: Ranks | None = None) -> Poli
 
     def made(device: str) -> PreTrainedModel:
         model = load(whole(source, config), config, device)
+        if config.max_kl:
+            check_size(model)
         if config.lora is not None:
             add_adapter(model, config.lora, base=config.model, dtype=PRECISIONS[config.precision], seed=config.seed)
             if source != config.model and device != "meta":
@@ -43,7 +46,7 @@ def make_policy(source: str, config: Config, ranks: Ranks | None = None) -> Poli
             compile_layers(model)
         return model
 
-    kind = Policy if config.lora is None else LoraPolicy
+    kind = LoraPolicy if config.lora is not None else TrustRegionPolicy if config.max_kl else Policy
     return kind(
         dealt(made, ranks, device=torch_device(config)),
         temperature=config.temperature,

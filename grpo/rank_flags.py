@@ -41,6 +41,7 @@ def check_ranks(config: Config, ranks: int) -> None:
             config.precision == "bfloat16",
             "rounds by chance, which is not done on parts of a tensor; each rank has a part of the float32 weights",
         ),
+        f"--max-kl {config.max_kl:g}": (config.max_kl > 0, "needs gradients of gradients, which shards do not give"),
         "--compile": (config.compile, "has not been tried on layers of which each process has a part"),
         "--reference-device cpu": (
             config.reference_device == "cpu" and config.needs_reference,

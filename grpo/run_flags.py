@@ -99,6 +99,8 @@ class CellFlags:
     """Weight of an entropy bonus; unset: the row's."""
     dpo_beta: float | None = None
     """For the advantage best_worst: how much a departure from the reference costs; unset: the row's."""
+    max_kl: float | None = None
+    """Trust region of an update, KL in nats a token, instead of AdamW, for small models; 0: none; unset: the row's."""
     truncated: TruncatedName | None = None
     """A response cut at the limit: zero (at most 0), mask (out of the loss), keep (its reward); unset: the row's."""
     penalties: tuple[str, ...] | None = None

@@ -81,7 +81,7 @@ MISTAKES = (
     Mistake("entropy bonus as a penalty", "algorithm/losses.py", "loss - row.entropy_coef * inputs.entropy", "loss + row.entropy_coef * inputs.entropy"),
     Mistake("the end of sequence left out", "model/batching.py", "mask[i, start - 1 : end - 1]", "mask[i, start - 1 : end - 2]"),
     Mistake("mask off by one", "model/batching.py", "mask[i, start - 1 : end - 1]", "mask[i, start : end]"),
-    Mistake("temperature forgotten in the trainer", "model/logprobs.py", "logits = logits / temperature", "logits = logits * 1.0"),
+    Mistake("temperature forgotten in the trainer", "model/logprobs.py", "else logits / temperature", "else logits * 1.0"),
     Mistake("uniform groups kept, informative ones dropped", "algorithm/dynamic_sampling.py", "torch.argsort((~informative).int(), stable=True)",
             "torch.argsort(informative.int(), stable=True)"),
     Mistake("a cut response's total set to 0, which beats a negative one", "algorithm/credit.py",
@@ -159,6 +159,15 @@ MISTAKES = (
     Mistake("a reward read at the end of the padding", "model/scalar_model.py", "== lengths[:, None] - 1", "== lengths.max() - 1"),
     Mistake("a reward pulled along the slope of its loss", "model/scalar_model.py", "loss = -(micro_batch.advantages * values).sum()",
             "loss = (micro_batch.advantages * values).sum()"),
+    Mistake("the KL of a trust region measured backwards", "model/trust_region.py", "return (before.exp() * (before - now)).sum().item()",
+            "return (now.exp() * (now - before)).sum().item()"),
+    Mistake("Fisher's matrix of a part of the batch", "model/trust_region.py", "policy.each_micro_batch(batch, add,",
+            "policy.each_micro_batch(batch.take(batch.lengths.new_tensor([0])), add,"),
+    Mistake("a trust region of half its length", "model/trust_region.py", "math.sqrt(2 * objective.max_kl / curvature)",
+            "math.sqrt(objective.max_kl / curvature)"),
+    Mistake("a step along the gradient itself", "model/trust_region.py", "curvature = direction.dot(product(direction)).item()",
+            "direction = gradient; curvature = direction.dot(product(direction)).item()"),
+    Mistake("a step that the line search refused is kept", "model/trust_region.py", "    move(parameters, kept, None)\n", "    pass\n"),
 )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ CELLS = {  # another value than any row's, and the flags without which it would 
     "old_kl_coef": ("0.125",), "entropy_coef": ("0.25",), "truncated": ("mask",), "penalties": ("think_format",),
     "uniform_groups": ("drop",), "dynamic_sampling": ("9",), "importance": ("none",),
     "importance_low": ("0.75", "--importance", "mask"), "importance_cap": ("3.5", "--importance", "truncate"),
+    "max_kl": ("0.125", "--surrogate", "unclipped"),
     "dpo_beta": ("0.3", "--advantage", "best_worst", "--surrogate", "naive"),
 }  # fmt: skip
 
@@ -62,7 +63,9 @@ def test_every_cell_of_a_row_has_a_flag_that_wins(tmp_path, algo, cell):
         needed += ["--advantage", "centered"]  # which mean_normalized refuses
     if ALGORITHMS[algo].advantage in PAIRED and cell not in ("advantage", "dpo_beta"):
         needed += ["--advantage", "centered"]  # pairs refuse many a cell
-    updates = "1" if cell == "dpo_beta" else "2"
+    if ALGORITHMS[algo].max_kl and cell != "max_kl":
+        needed += ["--max-kl", "0"]  # which a second update and most surrogates refuse
+    updates = "1" if cell in ("dpo_beta", "max_kl") else "2"
     config = parse(["--algo", algo, "--updates-per-step", updates, f"--{cell.replace('_', '-')}", value, *needed])
     expected = f"('{value}',)" if cell == "penalties" else value
     assert str(getattr(config, cell)) == str(getattr(config.row, cell)) == expected
@@ -100,6 +103,14 @@ BAD_VALUES = [
         ["--aggregation", "sum"],
         "--aggregation takes: sequence_mean, constant, token_mean, prompt_mean, or a function of your own",
     ),
+    (
+        ["--algo", "trpo", "--updates-per-step", "2"],
+        "--max-kl 0.003 with --updates-per-step or --epochs-per-step above",
+    ),
+    (["--algo", "trpo", "--lora-rank", "4", "--schedule", "cosine"], "with --lora-rank and --schedule cosine: a trust"),
+    (["--algo", "trpo", "--surrogate", "clipped"], "--max-kl 0.003 with --surrogate clipped: the line search"),
+    (["--max-kl", "0.01"], "--max-kl 0.01 would do nothing: it needs --surrogate unclipped"),
+    (["--algo", "trpo", "--max-kl", "-1"], "--max-kl -1.0 must not be negative"),
     (["--algo", "online_dpo", "--updates-per-step", "2"], "the slope of a pair's loss is computed once a step"),
     (["--algo", "online_dpo", "--epochs-per-step", "2"], "a second update would follow a stale one"),
     (["--algo", "online_dpo", "--dpo-beta", "0"], "--dpo-beta 0.0 must be more than 0"),

@@ -63,6 +63,11 @@ class Objective:
         """Whether it may be computed for any part of the tokens. A user's own term is given whole responses."""
         return self.row.of_tokens and self.loss_term is None
 
+    @property
+    def max_kl(self) -> float:
+        """The row's trust region; 0: none."""
+        return self.row.max_kl
+
     def moves(self, batch: Batch) -> Tensor:
         """[B] bool: the rows that have a gradient. Without other terms one whose advantages are all 0 has none."""
         row = self.row

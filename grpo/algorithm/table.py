@@ -47,6 +47,8 @@ class Algorithm:
     """Weight of the entropy bonus."""
     dpo_beta: float = 0.1
     """For the advantage `best_worst`: how much a departure from the reference costs."""
+    max_kl: float = 0.0
+    """Trust region: an update moves the policy by this KL at most, nats a token (model/trust_region.py); 0: AdamW's."""
     truncated: str = "zero"
     """What happens to a response cut at the token limit: `zero`, a reward of at most 0 (for rewards of 0 and 1 that is
     the Dr. GRPO release's 0); `mask`, out of the loss; `keep`, what the verifiers say."""
@@ -249,6 +251,18 @@ ALGORITHMS: dict[str, Algorithm] = {
             "the deviation is over responses, as eq. 7 reads (OpenRLHF and verl: over tokens)",
             "a mean over tokens, as the code, where eq. 1 has 1/|o|",
             "the weight of the KL is 1e-3, which the text of the variant does not give",
+        ),
+    ),
+    "trpo": Algorithm(
+        advantage="centered",
+        aggregation="token_mean",
+        surrogate="unclipped",
+        max_kl=0.003,
+        paper="Trust Region Policy Optimization (arXiv 1502.05477), eq. 14 and appendix C",
+        departures=(
+            "the advantage is that of a group, where TRPO has a value function",
+            "a KL of 0.003 nats a token, where the paper has 0.01 an action: larger steps ended lower here",
+            "F and the line search take the whole batch, where the paper takes a part of it for F",
         ),
     ),
     "online_dpo": Algorithm(

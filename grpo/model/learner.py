@@ -104,7 +104,7 @@ class Learner(Passes):
             with out_of_memory("the optimizer's step", "--optimizer adamw_8bit, or adamw_offload on a card"):
                 self.optimizer.step()
             self.schedule.step()
-        self._drop_gradient()
+        self.drop_gradient()
         return measured | {"skipped_in_a_row": float(self.skipped_in_a_row)}
 
     def backward(self, batch: Batch, objective: Objective) -> dict[str, float | None]:
@@ -125,7 +125,7 @@ class Learner(Passes):
         if not moves.any():  # their gradient of 0 lets AdamW go on, as it does after any other update
             moves[:] = True
         rows = moves.nonzero().flatten(), (~moves).nonzero().flatten()
-        made = self.each_micro_batch(batch.take(rows[0]), moving, name="a backward pass", afresh=self._drop_gradient)
+        made = self.each_micro_batch(batch.take(rows[0]), moving, name="a backward pass", afresh=self.drop_gradient)
         if len(rows[1]):
             made += self.each_micro_batch(batch.take(rows[1]), still, name="a forward pass")
         sums, means, counts = self._of_all([numbers for _, numbers in made])
@@ -158,7 +158,8 @@ class Learner(Passes):
             outputs = self.outputs(micro_batch)
         return objective(micro_batch, *outputs)
 
-    def _drop_gradient(self) -> None:
+    def drop_gradient(self) -> None:
+        """The parameters have none."""
         self.optimizer.zero_grad(set_to_none=True)
 
 

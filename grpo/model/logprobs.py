@@ -109,22 +109,23 @@ def scorer(
     if temperature <= 0:
         raise ValueError(f"temperature must be positive, not {temperature}: greedy choice has no log-probability")
     logits_of = head_function(model.get_output_embeddings(), head_dtype)
-    softcap = getattr(model.config, "final_logit_softcapping", None)  # Gemma squashes its logits
 
     def score(states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        return _head_logprobs(logits_of(states), targets, temperature, softcap, with_entropy, train_entropy)
+        return _head_logprobs(tempered(model, logits_of(states), temperature), targets, with_entropy, train_entropy)
 
     return score
 
 
-def _head_logprobs(
-    logits: Tensor, targets: Tensor, temperature: float, softcap: float | None, entropy: bool, train_entropy: bool
-) -> tuple[Tensor, Tensor | None]:
-    """[N, V], [N] -> log-probabilities [N], and entropies [N] where they are wanted."""
+def tempered(model: nn.Module, logits: Tensor, temperature: float) -> Tensor:
+    """[..., V]: the logits of the distribution that the sampler draws from."""
+    softcap = getattr(model.config, "final_logit_softcapping", None)  # Gemma squashes its logits
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
-    if temperature != 1:
-        logits = logits / temperature
+    return logits if temperature == 1 else logits / temperature
+
+
+def _head_logprobs(logits: Tensor, targets: Tensor, entropy: bool, train_entropy: bool) -> tuple[Tensor, Tensor | None]:
+    """[N, V], [N] -> log-probabilities [N], and entropies [N] where they are wanted."""
     normaliser = logits.logsumexp(dim=-1)
     logprobs = logits.gather(-1, targets[:, None]).squeeze(-1) - normaliser
     if not entropy:

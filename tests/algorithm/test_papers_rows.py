@@ -168,6 +168,12 @@ def reinforce_pp():
     return -total / N
 
 
+def trpo():
+    """Eq. 14: the mean over states and actions of pi / pi_old times the advantage; here that of the group."""
+    a = [0.5, -0.5, 0.25, -0.25]
+    return -sum(w[i][t] * ratio[i][t] * a[i] for i, t in tokens) / N
+
+
 def online_dpo():
     """DPO, eq. 7 and its gradient: beta sigma(-beta h) (grad log pi(y_w) - grad log pi(y_l)) of each problem's best and
     worst, h = log pi / ref (y_w) - log pi / ref (y_l) of the policy that sampled; over G and C, a departure."""
@@ -183,7 +189,7 @@ RIGHT = {
     function.__name__: function
     for function in (
         reinforce, max_reward, rloo, grpo, dr_grpo, dapo, gspo, luspo, gmpo, sapo, cispo, scale_rl, lite_ppo, maxrl,
-        reinforce_pp, online_dpo,
+        reinforce_pp, trpo, online_dpo,
     )
 }  # fmt: skip
 

@@ -113,7 +113,7 @@ def found(
     (one,) = optimizer_batches(batch, 1, 1, aggregation, seed=0)
     measured = policy.backward(one, objective)
     gradient = {name: whole(p.grad).clone() for name, p in policy.model.named_parameters()}
-    policy._drop_gradient()
+    policy.drop_gradient()
     times = (2, 8) if problems == 1 else (4, 4)
     updates = [policy.update(part, objective) for part in optimizer_batches(batch, *times, aggregation, seed=1)]
     weights = {name: tensor.clone() for name, tensor in policy.weights()}
