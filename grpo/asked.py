@@ -14,12 +14,12 @@ from pathlib import Path
 import tyro
 
 from grpo import plugins
-from grpo.algorithm.choices import ADVANTAGE_NAMES, PAIRED, WITHOUT_COMPARISON
+from grpo.algorithm.choices import ADVANTAGE_NAMES, PAIRED, WITH_CRITIC, WITHOUT_COMPARISON
 from grpo.algorithm.table import ALGORITHMS, FORMER_NAMES
 from grpo.cells import check_cells
 from grpo.config import Config
 from grpo.errors import UserError
-from grpo.flags import check_choices, check_head, require
+from grpo.flags import check_choices, check_head, flag, require
 from grpo.model.model_folder import check_model_files
 from grpo.model.settings import check_optimizer
 from grpo.presets import EMBEDDED_MODEL, LORA_RATE, PRESETS
@@ -71,6 +71,9 @@ RULES = {
         "importance_low",
         "entropy_coef",
         "max_kl",
+        "value_clip",
+        "critic_learning_rate",
+        "critic_warmup",
         "dynamic_sampling",
         "importance_cap",
         "weight_decay",
@@ -85,6 +88,7 @@ RULES = {
     "is a share: more than 0, at most 1": ("memory_fraction", "verifier_max_failures"),
     "must not be more than 2": ("temperature", "eval_temperature"),  # which vLLM refuses
     "must be 0.01 or more (vLLM takes a lower one for 0.01)": ("temperature", "eval_temperature"),
+    "must be at least 0 and at most 1": ("discount", "gae_lambda", "critic_lambda"),
     "must be at least 0 and less than 1": ("adam_beta1", "adam_beta2"),
 }
 """Rule -> the flags that keep it."""
@@ -125,6 +129,8 @@ def completed(config: Config, given: Collection[str] | None = None) -> Config:
     config = replace(config, advantage=FORMER_NAMES.get(config.advantage, config.advantage))
     if (config.advantage in PAIRED or config.max_kl) and "updates_per_step" in unset:
         config = replace(config, updates_per_step=1)
+    if config.advantage in WITH_CRITIC and config.critic_learning_rate is None:
+        config = replace(config, critic_learning_rate=5e-4 if config.embedded else 1e-5)
     if config.lora_rank is not None:
         unset_rate = "learning_rate" in unset
         config = replace(
@@ -209,12 +215,30 @@ def check_algorithm(config: Config) -> None:
             "would follow a stale one. Use 1 of each, or more steps of fewer problems."
         )
     check_trust_region(config)
+    check_critic(config)
     if config.kl_target is not None and not (config.kl_target > 0 and config.kl_coef):
         raise UserError(
             f"--kl-target {config.kl_target} adapts the KL's weight, so it must be more than 0 and needs a --kl-coef "
             f"to start from (now {config.kl_coef})."
         )
     check_old_kl(config)
+
+
+def check_critic(config: Config) -> None:
+    """Its flags are there for one. Raises: UserError."""
+    names = ("critic", "critic_learning_rate", "critic_warmup")
+    if config.advantage not in WITH_CRITIC and (given := [flag(name) for name in names if getattr(config, name)]):
+        raise UserError(
+            f"{' and '.join(given)} with --advantage {config.advantage}: there is no critic. It belongs to the "
+            "advantage gae, as in --algo ppo. Leave it out, or add that."
+        )
+    if config.critic_warmup >= config.steps:
+        raise UserError(
+            f"--critic-warmup {config.critic_warmup} of --steps {config.steps}: the policy would never be trained. "
+            "Lower it, or raise --steps."
+        )
+    if config.critic is not None:
+        check_model_files(config.critic)
 
 
 def check_trust_region(config: Config) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from grpo import plugins
-from grpo.algorithm.choices import ADVANTAGE_NAMES, AGGREGATION_NAMES, PAIRED, limits
+from grpo.algorithm.choices import ADVANTAGE_NAMES, AGGREGATION_NAMES, PAIRED, WITH_CRITIC, limits
 from grpo.algorithm.table import FORMER_NAMES, Algorithm
 from grpo.errors import UserError
 from grpo.flags import flag, require
@@ -21,6 +21,10 @@ READ: dict[str, tuple[Callable[[Algorithm], bool], str]] = {
     "kl_estimator": (lambda row: bool(row.kl_coef) and row.kl_in == "loss", "a --kl-coef, and --kl-in loss"),
     "kl_in": (lambda row: bool(row.kl_coef) or row.kl_in == "loss", "a --kl-coef"),
     "dpo_beta": (lambda row: row.advantage in PAIRED, "--advantage best_worst"),
+    **dict.fromkeys(
+        ("discount", "gae_lambda", "critic_lambda", "whiten", "value_clip"),
+        (lambda row: row.advantage in WITH_CRITIC, "--advantage gae"),
+    ),
     "max_kl": (lambda row: row.surrogate == "unclipped" or not row.max_kl, "--surrogate unclipped"),
     "importance_low": (lambda row: row.importance in ("mask", "sequence_mask"), "--importance mask or sequence_mask"),
     "importance_cap": (lambda row: row.importance != "none" or not row.importance_cap, "an --importance but none"),
@@ -35,6 +39,7 @@ NOT_NEGATIVE = (
     "old_kl_coef",
     "entropy_coef",
     "max_kl",
+    "value_clip",
     "dynamic_sampling",
     "importance_low",
     "importance_cap",
@@ -85,6 +90,11 @@ def check_cells(row: Algorithm, given: Collection[str] = ()) -> None:
         raise UserError(
             f"--advantage {row.advantage} with --surrogate {row.surrogate}: DPO's gradient is that of the surrogate "
             "naive under its advantages. Use --surrogate naive."
+        )
+    if row.advantage in WITH_CRITIC and (row.dynamic_sampling or row.uniform_groups == "drop"):
+        raise UserError(
+            f"--advantage {row.advantage} with --dynamic-sampling or --uniform-groups drop: by a critic a group of "
+            "equal rewards teaches as much as any other, and in a group of one all are equal. Leave it out."
         )
     if row.max_kl and row.surrogate != "unclipped":
         raise UserError(

@@ -95,6 +95,11 @@ class Config(  # --help lists the last group first
         )
 
     @property
+    def critic_settings(self) -> OptimizerSettings:
+        """Of the critic's own AdamW."""
+        return replace(self.optimizer_settings, name="adamw", learning_rate=self.critic_learning_rate)
+
+    @property
     def lora(self) -> LoraSettings | None:
         """The adapter that is trained; None where all weights are."""
         return None if self.lora_rank is None else LoraSettings(self.lora_rank, self.lora_alpha, self.lora_targets)

@@ -27,7 +27,7 @@ from rich.table import Table
 from torch import Tensor
 
 from grpo.algorithm import curves
-from grpo.algorithm.choices import PAIRED
+from grpo.algorithm.choices import PAIRED, WITH_CRITIC
 from grpo.algorithm.curves import Curves
 from grpo.algorithm.kl import KL_ESTIMATORS
 from grpo.algorithm.table import Algorithm
@@ -81,6 +81,8 @@ def report(rows: dict[str, Algorithm], options: Options, console: Console) -> No
     for name, row in rows.items():
         if row.advantage in PAIRED:
             report_pairs(name, row, console)
+        if row.advantage in WITH_CRITIC:
+            report_tokens(name, row, console)
 
 
 def report_pairs(name: str, row: Algorithm, console: Console) -> None:
@@ -92,6 +94,19 @@ def report_pairs(name: str, row: Algorithm, console: Console) -> None:
         made.add_row(f"{margin:+g}", *(f"{loss[i]:.3g}, {pull[i]:+.3g}" for loss, pull in shown.values()))
     console.print(made)
     say(console, [curves.pair_sentence(name, row)])
+
+
+def report_tokens(name: str, row: Algorithm, console: Console) -> None:
+    """How far a token's credit looks ahead."""
+    ahead = torch.tensor([0, 1, 2, 5, 10, 50, 100, 1000])
+    weights = curves.gae_weights(row, ahead)
+    made = Table(
+        "tokens ahead", "weight", title=f"GAE of {name}: of what is seen later, in a token's advantage", **TABLE
+    )
+    for distance, weight in zip(ahead.tolist(), weights.tolist(), strict=True):
+        made.add_row(f"{distance:,}", f"{weight:.3g}")
+    console.print(made)
+    say(console, [curves.gae_sentence(name, row)])
 
 
 TABLE = dict(title_justify="left", title_style="bold")

@@ -121,6 +121,7 @@ RULES = {
     "is a share: more than 0, at most 1": lambda value: 0 < value <= 1,
     "must not be more than 2": lambda value: value <= 2,
     "must be 0.01 or more (vLLM takes a lower one for 0.01)": lambda value: value == 0 or value >= 0.01,
+    "must be at least 0 and at most 1": lambda value: 0 <= value <= 1,
     "must be at least 0 and less than 1": lambda value: 0 <= value < 1,
 }
 

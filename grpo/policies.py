@@ -11,17 +11,20 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from grpo.algorithm.choices import WITH_CRITIC
 from grpo.config import Config
 from grpo.devices import torch_device
+from grpo.errors import UserError
 from grpo.model.compiled import compile_layers
 from grpo.model.dealt import dealt
 from grpo.model.head import HEAD_DTYPES
 from grpo.model.lora import add_adapter, load_adapter
 from grpo.model.lora_policy import LoraPolicy, WithoutAdapter
 from grpo.model.policy import Policy, Reference
-from grpo.model.pretrained import PRECISIONS, load_model
+from grpo.model.pretrained import PRECISIONS, load_config, load_model
 from grpo.model.ranks import Ranks
 from grpo.model.recompute import recompute_layers
+from grpo.model.scalar_model import ScalarModel, check_scalar, load_scalar_model, make_scalar_model
 from grpo.model.trust_region import TrustRegionPolicy, check_size
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 
@@ -84,6 +87,37 @@ def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> R
     if config.reference_device == "cpu":
         reference.rest_on_host()
     return reference
+
+
+def check_critic(config: Config) -> None:
+    """Raises: UserError, before a model is loaded, for a --critic that is no model of one number over its tokens."""
+    if config.critic is None:
+        return
+    own = load_config(config.model, trust_remote_code=config.trust_remote_code).get_text_config()
+    found = check_scalar(config.critic, trust_remote_code=config.trust_remote_code).get_text_config()
+    if found.vocab_size != own.vocab_size:
+        raise UserError(
+            f"--critic {config.critic} knows {found.vocab_size:,} tokens, and --model {config.model} "
+            f"{own.vocab_size:,}: a critic reads the policy's tokens. Train one from that model: "
+            f"python -m grpo.reward_model --model {config.model}."
+        )
+
+
+@out_of_memory("loading the critic", "a smaller --critic, or an --algo without one")
+def make_critic(config: Config, checkpoint: Path | None, pad_id: int | None) -> ScalarModel | None:
+    """The critic with its optimizer; None for an algorithm without. A new one has a head of zeros, so that the first
+    advantages are the rewards to go; a --critic keeps its head."""
+    if config.advantage not in WITH_CRITIC:
+        return None
+    placed = {"device": torch_device(config), "trust_remote_code": config.trust_remote_code}
+    if checkpoint is not None or config.critic is not None:
+        model = load_scalar_model(str(checkpoint / "critic") if checkpoint else config.critic, **placed)
+    else:
+        model = make_scalar_model(config.model, pad_id=pad_id, **placed)
+        model.score.weight.data.zero_()
+    if config.gradient_checkpointing:
+        recompute_layers(model)
+    return ScalarModel(model, config.critic_settings, config.micro_batch_tokens)
 
 
 def load(source: str, config: Config, device: str) -> PreTrainedModel:

@@ -90,6 +90,10 @@ class Batch:
     """[B, T] float32 of the policy that sampled, recomputed by the trainer; None: the detached current value."""
     ref_logprobs: Tensor | None = None
     """[B, T] float32 of the frozen reference; None where no term asks for it."""
+    old_values: Tensor | None = None
+    """[B, T] float32 of the critic before the step, 0 outside the mask; None where there is none."""
+    returns: Tensor | None = None
+    """[B, T] float32: what the critic learns to foretell, 0 outside the mask; None where there is none."""
 
     def __len__(self) -> int:
         return self.inputs.shape[0]

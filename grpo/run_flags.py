@@ -99,6 +99,16 @@ class CellFlags:
     """Weight of an entropy bonus; unset: the row's."""
     dpo_beta: float | None = None
     """For the advantage best_worst: how much a departure from the reference costs; unset: the row's."""
+    discount: float | None = None
+    """For the advantage gae: what a reward is worth a token earlier; unset: the row's."""
+    gae_lambda: float | None = None
+    """For gae: how far ahead an advantage looks, 1 to the end, 0 to the next value; unset: the row's."""
+    critic_lambda: float | None = None
+    """For gae: the same, for the returns that the critic learns; unset: the row's."""
+    whiten: bool | None = None
+    """For gae: advantages less their mean, over their deviation, of all tokens of the step; unset: the row's."""
+    value_clip: float | None = None
+    """For gae: how far a value may move in a step and gain by it; 0: as far as it likes; unset: the row's."""
     max_kl: float | None = None
     """Trust region of an update, KL in nats a token, instead of AdamW, for small models; 0: none; unset: the row's."""
     truncated: TruncatedName | None = None
@@ -128,6 +138,12 @@ class AlgorithmFlags(CellFlags):
 
     algo: AlgorithmName = "dr_grpo"
     """Row of the algorithm table."""
+    critic: str | None = None
+    """For gae: the critic to start from, a reward model's folder; unset: the policy's layers, and values of 0."""
+    critic_learning_rate: float | None = None
+    """For gae: AdamW's learning rate of the critic; unset: 5e-4 (embedded) or 1e-5."""
+    critic_warmup: int = 0
+    """For gae: steps in which the critic alone is trained, before the policy begins."""
     kl_target: float | None = None
     """Seek this KL, nats a token, by adapting its weight (--kl-horizon), at most 2% a step; unset: it stays."""
     kl_horizon: int = HORIZON

@@ -34,9 +34,10 @@ from grpo.model.compiled import check_compile
 from grpo.model.lora_policy import WithoutAdapter
 from grpo.model.policy import Policy, Reference
 from grpo.model.ranks import Ranks
+from grpo.model.scalar_model import ScalarModel
 from grpo.model.settings import check_optimizer
 from grpo.out_of_memory import out_of_memory
-from grpo.policies import make_policy, make_reference, whole
+from grpo.policies import check_critic, make_critic, make_policy, make_reference, whole
 from grpo.problems.lengths import EarlierLengths
 from grpo.problems.markers import marker_ids
 from grpo.records import Problem
@@ -56,6 +57,7 @@ class Parts:
     verifiers: Verifiers | SharedVerifiers
     policy: Policy
     reference: Reference | WithoutAdapter | None
+    critic: ScalarModel | None
     advantage: Advantage
     aggregation: Aggregation
     loss_term: LossTerm | None
@@ -110,6 +112,7 @@ def _make_parts(
         check_optimizer(config.optimizer, torch_device(config))
         if config.compile:
             check_compile(engine_name)
+        check_critic(config)
     source = str(checkpoint or config.model)
     with ranks.together():  # what one process fetches from the hub, the others of its machine find there
         inputs = load_inputs(config, whole(source, config)) if ranks.first_here else None
@@ -123,7 +126,8 @@ def _make_parts(
             policy,
             KLCoefficient(config.kl_coef, config.kl_target, config.kl_horizon),
             OldKLCoefficient(config.old_kl_coef, config.old_kl_target),
-            EarlierLengths(inputs.problems, waiting=ranks.most(config.responses_per_step) > config.concurrency),
+            lengths=EarlierLengths(inputs.problems, waiting=ranks.most(config.responses_per_step) > config.concurrency),
+            critic=make_critic(config, checkpoint, inputs.tokenizer.pad_token_id),
         )
         with out_of_memory("loading the optimizer's state", "a larger card, or --reference-device cpu"):
             restored = restore(checkpoint, trained) if checkpoint else Restored(step=0, wandb_id=None)
@@ -133,8 +137,9 @@ def _make_parts(
             for line in [announcement(config, inputs, policy, f"{engine_name} ({engine_reason})", ranks), *said]:
                 logger.say(line)
             policy.say = logger.say
-            if reference is not None:
-                reference.say = logger.say
+            for other in (reference, trained.critic):
+                if other is not None:
+                    other.say = logger.say
             if on_card(policy):  # before the engine starts, which would not be asleep
                 rehearsed = rehearse(config, policy, reference, asleep=asleep_bytes(engine_name))
                 logger.say(rehearsed.line(plan))
@@ -172,6 +177,7 @@ def _make_parts(
                 verifiers=of_all,
                 policy=policy,
                 reference=reference,
+                critic=trained.critic,
                 advantage=load_advantage(config.advantage),
                 aggregation=load_aggregation(config.aggregation, config.loss_constant),
                 loss_term=load_loss_term(config.loss_term),

@@ -13,6 +13,7 @@ if __name__ == "__main__":  # --help and refusals are there at once, before the 
 
 import errno
 from dataclasses import replace
+from typing import Any
 
 import transformers
 from rich.console import Console
@@ -34,6 +35,7 @@ from grpo.logs.metrics import Metrics, Stopwatch, of_ranks, step_metrics
 from grpo.logs.zero_rewards import zero_rewards
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.checkpoint import save_model, save_trained
+from grpo.model.critic import update_with_critic
 from grpo.model.rank_end import leave, said_once, speaks, tell
 from grpo.model.ranks import OtherRankFailed, Ranks, meet
 from grpo.out_of_memory import out_of_memory
@@ -98,14 +100,14 @@ def train(config: Config, parts: Parts) -> None:
             save_step(config, parts, step, groups, rewards, batch)
         # 3. Credit: better than its group? [P, G] -> [B, T].         [1, 0] -> [. .5 .5], [. -.5 .]
         credited = credit(batch, groups, total, parts.advantage, row, rewards.by_verifier)
-        batch = replace(batch, advantages=credited.of_tokens)
+        batch = credited.on(batch)
 
         with parts.keeper.whole_step(step):  # the weights move: from here on a Ctrl-C waits for the end of the step
             # 4. Update: clipped. [B, T] -> one number each.          1,024 responses -> 8 optimizer batches of 128
             objective, times = Objective(row, parts.loss_term), (config.updates_per_step, config.epochs_per_step)
             with watch("update"):
                 updates = [
-                    policy.update(optimizer_batch, objective)
+                    update_with_critic(policy, parts.critic, optimizer_batch, objective, **critic_cells(config, step))
                     for optimizer_batch in optimizer_batches(batch, *times, parts.aggregation, step_seed(config, step))
                 ]
             metrics = step_metrics(step, groups, rewards, credited.rewards, updates, watch.tokens, engine.held_bytes)
@@ -142,12 +144,19 @@ def draw_problems(config: Config, parts: Parts, step: int, attempt: int, pool: l
 
 
 def with_logprobs(batch: Batch, config: Config, parts: Parts) -> Batch:
-    """The batch with the log-probabilities of the policy that sampled, and of the reference, where they are needed."""
+    """The batch with what the policy that sampled, the reference and the critic say of it, where they are needed."""
     if config.needs_old_logprobs:
         batch = replace(batch, old_logprobs=parts.policy.logprobs(batch))
     if parts.reference is not None:
         batch = replace(batch, ref_logprobs=parts.reference.logprobs(batch))
+    if parts.critic is not None:
+        batch = replace(batch, old_values=parts.critic.values(batch))
     return batch
+
+
+def critic_cells(config: Config, step: int) -> dict[str, Any]:
+    """How the values are learnt in a step, and whether they are learnt alone."""
+    return {"clip": config.value_clip, "warming": step <= config.critic_warmup}
 
 
 def step_seed(config: Config, step: int, attempt: int = 0) -> int:
@@ -229,6 +238,8 @@ def main(arguments: list[str] | None = None) -> int:
                     if config.lora is not None:
                         save_trained(config.run_folder / "adapter", parts.policy, parts.tokenizer)
                     save_model(config.run_folder / "model", parts.policy, parts.tokenizer, config.save_dtype)
+                    if parts.critic is not None:
+                        save_model(config.run_folder / "critic", parts.critic, parts.tokenizer, config.save_dtype)
                 parts.logger.say(summary(config.run_folder))
     except OtherRankFailed as error:
         say_end("", error)

@@ -28,6 +28,7 @@ def advantages(name, rewards, lengths=None, log_ratios=None, beta=0.1):
             [
                 {
                     "raw": r,
+                    "gae": r,  # before a critic has learnt anything
                     "max_only": r if r == max(group) else 0.0,
                     "centered": r - mean,
                     "leave_one_out": r - (sum(group) - r) / (size - 1),

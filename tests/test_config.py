@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import ROOT, make_model
 
-from grpo.algorithm.choices import PAIRED
+from grpo.algorithm.choices import PAIRED, WITH_CRITIC
 from grpo.algorithm.table import ALGORITHMS
 from grpo.config import Config
 from grpo.errors import UserError
@@ -39,6 +39,7 @@ def test_another_model_takes_the_published_recipe():
     assert not config.embedded and config.name.startswith("dr_grpo-name-")
 
 
+GAE = ("--advantage", "gae", "--uniform-groups", "keep", "--dynamic-sampling", "0")
 KL, CLIPPED, SOFT = ("--kl-coef", "0.5"), ("--surrogate", "clipped"), ("--surrogate", "soft_gate")
 CELLS = {  # another value than any row's, and the flags without which it would do nothing
     "advantage": ("optimal_baseline",), "aggregation": ("./mine.py:fn",), "surrogate": ("unclipped",),
@@ -48,7 +49,8 @@ CELLS = {  # another value than any row's, and the flags without which it would 
     "old_kl_coef": ("0.125",), "entropy_coef": ("0.25",), "truncated": ("mask",), "penalties": ("think_format",),
     "uniform_groups": ("drop",), "dynamic_sampling": ("9",), "importance": ("none",),
     "importance_low": ("0.75", "--importance", "mask"), "importance_cap": ("3.5", "--importance", "truncate"),
-    "max_kl": ("0.125", "--surrogate", "unclipped"),
+    "max_kl": ("0.125", "--surrogate", "unclipped"), "discount": ("0.5", *GAE), "gae_lambda": ("0.25", *GAE),
+    "critic_lambda": ("0.75", *GAE), "whiten": ("False", *GAE), "value_clip": ("0.625", *GAE),
     "dpo_beta": ("0.3", "--advantage", "best_worst", "--surrogate", "naive"),
 }  # fmt: skip
 
@@ -61,8 +63,11 @@ def test_every_cell_of_a_row_has_a_flag_that_wins(tmp_path, algo, cell):
     value, *needed = CELLS[cell]
     if ALGORITHMS[algo].advantage == "mean_normalized" and cell in ("penalties", "kl_in"):
         needed += ["--advantage", "centered"]  # which mean_normalized refuses
-    if ALGORITHMS[algo].advantage in PAIRED and cell not in ("advantage", "dpo_beta"):
+    if ALGORITHMS[algo].advantage in PAIRED and cell != "advantage" and "--advantage" not in needed:
         needed += ["--advantage", "centered"]  # pairs refuse many a cell
+    if ALGORITHMS[algo].advantage in WITH_CRITIC and cell != "advantage" and "--advantage" not in needed:
+        needed += ["--advantage", "centered"]  # a critic refuses what is about groups
+        needed += ["--kl-in", "loss"] if cell != "kl_in" else []
     if ALGORITHMS[algo].max_kl and cell != "max_kl":
         needed += ["--max-kl", "0"]  # which a second update and most surrogates refuse
     updates = "1" if cell in ("dpo_beta", "max_kl") else "2"
@@ -111,6 +116,14 @@ BAD_VALUES = [
     (["--algo", "trpo", "--surrogate", "clipped"], "--max-kl 0.003 with --surrogate clipped: the line search"),
     (["--max-kl", "0.01"], "--max-kl 0.01 would do nothing: it needs --surrogate unclipped"),
     (["--algo", "trpo", "--max-kl", "-1"], "--max-kl -1.0 must not be negative"),
+    (["--algo", "ppo", "--gae-lambda", "1.5"], "--gae-lambda 1.5 must be at least 0 and at most 1"),
+    (["--algo", "ppo", "--discount", "-0.1"], "--discount -0.1 must be at least 0 and at most 1"),
+    (["--algo", "ppo", "--dynamic-sampling", "2"], "by a critic a group of equal rewards teaches as much"),
+    (["--algo", "ppo", "--uniform-groups", "drop"], "in a group of one all are equal"),
+    (["--algo", "ppo", "--critic-warmup", "100"], "--critic-warmup 100 of --steps 100: the policy would never be"),
+    (["--algo", "ppo", "--critic", "./nowhere"], "nowhere"),
+    (["--critic-warmup", "2", "--critic", "x"], "--critic and --critic-warmup with --advantage centered: there is no"),
+    (["--gae-lambda", "0.5"], "--gae-lambda 0.5 would do nothing: it needs --advantage gae"),
     (["--algo", "online_dpo", "--updates-per-step", "2"], "the slope of a pair's loss is computed once a step"),
     (["--algo", "online_dpo", "--epochs-per-step", "2"], "a second update would follow a stale one"),
     (["--algo", "online_dpo", "--dpo-beta", "0"], "--dpo-beta 0.0 must be more than 0"),

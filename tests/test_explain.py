@@ -9,7 +9,7 @@ import torch
 
 from grpo.algorithm import curves
 from grpo.algorithm.advantages import AdvantageInputs
-from grpo.algorithm.choices import PAIRED
+from grpo.algorithm.choices import PAIRED, WITH_CRITIC
 from grpo.algorithm.credit import spread
 from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.objective import Objective
@@ -141,7 +141,7 @@ def test_every_row_is_explained(tmp_path, capsys, name):
     assert main([name, "--out", str(tmp_path / "x.png"), "--max-response-tokens", "300"]) == 0
     printed = capsys.readouterr().out
     assert (
-        printed.count(f"under {name} ") == 5 + (ALGORITHMS[name].advantage in PAIRED)
+        printed.count(f"under {name} ") == 5 + (ALGORITHMS[name].advantage in PAIRED + WITH_CRITIC)
         and (tmp_path / "x.png").stat().st_size > 20_000
     )
 
@@ -163,7 +163,7 @@ def test_clip_ranges_are_read_off_the_curves(name, sentence):
 @pytest.mark.parametrize(
     "arguments,message",
     [
-        (["ppo"], f"error: There is no algorithm 'ppo'. Name one or two of: {', '.join(ALGORITHMS)}."),
+        (["a2c"], f"error: There is no algorithm 'a2c'. Name one or two of: {', '.join(ALGORITHMS)}."),
         (["grpo", "dapo", "gspo"], "error: 3 algorithms were named, and a picture shows one or two."),
         (["grpo", "--correct", "8"], "error: --correct 8 of --responses 8"),
         (["grpo", "--max-response-tokens", "20"], "error: --max-response-tokens 20 is too short a range"),
@@ -193,6 +193,16 @@ def test_a_cell_that_is_given_is_that_of_every_row(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "one of an incorrect answer none below 0.8 or above 3" in printed
     assert "and not at all below 0.5 or above 5" in printed
+
+
+def test_a_tokens_credit_looks_ahead_by_discount_and_decay():
+    ahead = torch.tensor([0, 1, 3])
+    found = curves.gae_weights(replace(ALGORITHMS["ppo"], discount=0.5, gae_lambda=0.8), ahead)
+    assert found.tolist() == pytest.approx([1.0, 0.4, 0.064])
+    assert curves.gae_weights(ALGORITHMS["ppo"], ahead).tolist() == [1, 1, 1]
+    assert "14 tokens later counts half" in curves.gae_sentence("x", replace(ALGORITHMS["ppo"], gae_lambda=0.95))
+    assert "all that comes after it" in curves.gae_sentence("x", ALGORITHMS["ppo"])
+    assert "as right as the critic is" in curves.gae_sentence("x", replace(ALGORITHMS["ppo"], gae_lambda=0.0))
 
 
 def test_a_pair_is_pulled_by_its_margin(tmp_path, monkeypatch, capsys):

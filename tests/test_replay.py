@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen2ForCausalLM
 
-from grpo.algorithm.choices import PAIRED
+from grpo.algorithm.choices import PAIRED, WITH_CRITIC
 from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS
 from grpo.config import Config
@@ -158,6 +158,11 @@ def test_the_gradient_is_that_of_a_training_step(tied_folder, recording, algo):
         ratios = ((batch.old_logprobs - batch.ref_logprobs) * batch.mask).sum(1).view_as(total).tolist()
     advantages = torch.tensor(formulas.advantages(row.advantage, total.tolist(), None, ratios))
     batch = replace(batch, advantages=advantages.flatten()[:, None] * batch.mask)
+    if row.advantage in WITH_CRITIC:  # of a new one: rewards to go, less the KL of the tokens still to come
+        kl = ((batch.old_logprobs - batch.ref_logprobs) * batch.mask).flip(1).cumsum(1).flip(1)
+        chosen = (batch.advantages - row.kl_coef * kl)[batch.mask]
+        whitened = (chosen - chosen.mean()) / (chosen.std() + 1e-4)
+        batch = replace(batch, advantages=torch.zeros_like(batch.advantages).masked_scatter(batch.mask, whitened))
     seen = []
     policy.optimizer.register_step_pre_hook(lambda *_: seen.extend(p.grad.clone() for p in policy.model.parameters()))
     metrics = policy.update(batch, Objective(row))
@@ -282,7 +287,7 @@ def test_saving_repeats_no_pass_that_the_step_makes(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "flags,message",
     [
-        (["--algo", "ppo"], "error: There is no algorithm 'ppo'. --algo takes: reinforce"),
+        (["--algo", "a2c"], "error: There is no algorithm 'a2c'. --algo takes: reinforce"),
         (["--model", "./nowhere"], "error: There is no model folder nowhere."),
         (["--model", "small"], "error: step.pt holds token id 33"),
     ],

@@ -185,6 +185,12 @@ def best_worst(rewards: Tensor, log_ratio: Tensor, dpo_beta: float) -> Tensor:
     return torch.where(equal_rewards(rewards)[:, None], torch.zeros_like(rewards), found)
 
 
+def gae(rewards: Tensor) -> Tensor:
+    """r: what a critic that has learnt nothing leaves to each token of a response. With a critic every token has an
+    advantage of its own (gae.py, credit.py)."""
+    return raw(rewards)
+
+
 ADVANTAGES: dict[str, AdvantageFunction] = {
     "raw": raw,
     "max_only": max_only,
@@ -196,6 +202,7 @@ ADVANTAGES: dict[str, AdvantageFunction] = {
     "mean_normalized": mean_normalized,
     "optimal_baseline": optimal_baseline,
     "best_worst": best_worst,
+    "gae": gae,
 }
 """What `--advantage` accepts, besides a function of your own: `./mine.py:rank`."""
 

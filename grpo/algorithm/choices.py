@@ -21,13 +21,16 @@ ADVANTAGE_NAMES = (
     "mean_normalized",
     "optimal_baseline",
     "best_worst",
+    "gae",
 )
 """advantages.py: what `--advantage` accepts, besides a function of your own."""
-WITHOUT_COMPARISON = ("raw", "max_only")
+WITHOUT_COMPARISON = ("raw", "max_only", "gae")
 """Advantages that a group of one response can have; all others are 0 there."""
 PAIRED = ("best_worst",)
 """Advantages that read log-probabilities of the policy that sampled and of the reference, and hold for one update of
 the responses that they were computed for."""
+WITH_CRITIC = ("gae",)
+"""Advantages of tokens, by a critic's values."""
 AGGREGATION_NAMES = ("sequence_mean", "constant", "token_mean", "prompt_mean")
 """aggregations.py: what `--aggregation` accepts, besides a function of your own."""
 SURROGATE_NAMES = ("naive", "unclipped", "clipped", "cispo", "geometric", "soft_gate")

@@ -6,12 +6,14 @@ G responses a problem, B = P * G sequences, T token positions (already shifted).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from grpo.algorithm.advantages import AdvantageInputs
+from grpo.algorithm.choices import WITH_CRITIC
+from grpo.algorithm.gae import gae, token_rewards, whiten
 from grpo.algorithm.ingredients import Advantage
 from grpo.algorithm.kl import response_kl
 from grpo.algorithm.table import Algorithm
@@ -30,6 +32,12 @@ class Credit:
     """[P, G]: the advantage of each response."""
     of_tokens: Tensor
     """[B, T]: the advantage of each token, 0 outside the mask."""
+    returns: Tensor | None = None
+    """[B, T]: what a critic is to foretell; None where there is none."""
+
+    def on(self, batch: Batch) -> Batch:
+        """The batch with its advantages, and what a critic learns from."""
+        return replace(batch, advantages=self.of_tokens, returns=self.returns)
 
 
 def credit(
@@ -56,9 +64,11 @@ def credit(
     Raises: ValueError where shapes do not agree.
     """
     of_shape("mask", batch.mask, "[P * G, T]", (total.numel(), batch.mask.shape[1]))
-    if row.kl_in == "reward":
+    if row.kl_in == "reward" and row.advantage not in WITH_CRITIC:
         kl = response_kl(batch.old_logprobs, batch.ref_logprobs, batch.mask)
         total = total - row.kl_coef * kl.reshape(total.shape)
+    if row.advantage in WITH_CRITIC:
+        return credit_by_critic(batch, total, row)
     mask = batch.mask.view(*total.shape, -1)
     ratio = None
     if batch.old_logprobs is not None and batch.ref_logprobs is not None:
@@ -68,6 +78,24 @@ def credit(
     )
     of_responses = advantage(inputs).float()
     return Credit(total, of_responses, spread(of_responses, batch.mask))
+
+
+def credit_by_critic(batch: Batch, total: Tensor, row: Algorithm) -> Credit:
+    """Each token by what the critic expected before and after it. With the KL in the reward a token pays its own.
+
+    A batch without values (replayed rollouts, `explain`) is credited as by a new critic, whose values are all 0.
+    Returns are made before whitening, and with the critic's own decay.
+    """
+    mask, values = batch.mask, batch.old_values
+    values = torch.zeros(mask.shape) if values is None else values
+    kl = batch.old_logprobs - batch.ref_logprobs if row.kl_in == "reward" and row.kl_coef else None
+    rewards = token_rewards(total.flatten().float(), mask, kl, row.kl_coef)
+    advantages = gae(rewards, values, mask, row.discount, row.gae_lambda)
+    returns = gae(rewards, values, mask, row.discount, row.critic_lambda) + values * mask
+    if row.whiten:
+        advantages = whiten(advantages, mask)
+    of_responses = advantages.sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+    return Credit(rewards.sum(dim=1).view_as(total), of_responses.view_as(total), advantages, returns)
 
 
 def creditable(total: Tensor, truncated: Tensor, row: Algorithm) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from grpo.algorithm.advantages import AdvantageInputs
 from grpo.algorithm.choices import limits
+from grpo.algorithm.gae import gae
 from grpo.algorithm.importance import TOKEN_CAP
 from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.kl import KL_ESTIMATORS
@@ -203,4 +204,30 @@ def kl_sentence(name: str, row: Algorithm) -> str:
     return (
         f"under {name} the KL ({row.kl_coef:g} {row.kl_estimator}) pulls a token that is 2 nats less likely than under "
         f"the reference by {up:+.3g}, one 2 nats more likely by {down:+.3g}"
+    )
+
+
+def gae_weights(row: Algorithm, ahead: Tensor) -> Tensor:
+    """[n] -> [n]: how much the δ of a token so many places later counts in a token's advantage, by gae itself."""
+    longest = int(ahead.max()) + 1
+    surprises, mask = torch.eye(longest, dtype=torch.float64), torch.ones(longest, longest, dtype=torch.bool)
+    return gae(surprises, torch.zeros_like(surprises), mask, row.discount, row.gae_lambda)[:, 0][ahead]
+
+
+def gae_sentence(name: str, row: Algorithm) -> str:
+    """What the decay does to a response's tokens."""
+    decay = row.discount * row.gae_lambda
+    if decay == 1:
+        return (
+            f"under {name} a token is credited with all that comes after it, less what the critic expected: noisy, and "
+            "right whatever the critic thinks (--gae-lambda below 1 looks less far ahead)"
+        )
+    if decay == 0:
+        return (
+            f"under {name} a token is credited with what the critic thinks one token later: as right as the critic is"
+        )
+    half = math.log(0.5) / math.log(decay)
+    return (
+        f"under {name} what is seen {half:,.0f} tokens later counts half: less noise, and as much of the critic's error "
+        "as it looks less far"
     )

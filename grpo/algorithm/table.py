@@ -49,6 +49,16 @@ class Algorithm:
     """For the advantage `best_worst`: how much a departure from the reference costs."""
     max_kl: float = 0.0
     """Trust region: an update moves the policy by this KL at most, nats a token (model/trust_region.py); 0: AdamW's."""
+    discount: float = 1.0
+    """For the advantage `gae`: what a reward is worth a token earlier."""
+    gae_lambda: float = 1.0
+    """For `gae`: how far ahead a token's advantage looks; 1 to the end, 0 to the next value."""
+    critic_lambda: float = 1.0
+    """For `gae`: the same, for the returns that the critic learns."""
+    whiten: bool = False
+    """For `gae`: advantages less their mean, over their standard deviation, of all response tokens of the step."""
+    value_clip: float = 0.2
+    """For `gae`: how far a value may move in a step and gain by it; 0: as far as it likes."""
     truncated: str = "zero"
     """What happens to a response cut at the token limit: `zero`, a reward of at most 0 (for rewards of 0 and 1 that is
     the Dr. GRPO release's 0); `mask`, out of the loss; `keep`, what the verifiers say."""
@@ -251,6 +261,20 @@ ALGORITHMS: dict[str, Algorithm] = {
             "the deviation is over responses, as eq. 7 reads (OpenRLHF and verl: over tokens)",
             "a mean over tokens, as the code, where eq. 1 has 1/|o|",
             "the weight of the KL is 1e-3, which the text of the variant does not give",
+        ),
+    ),
+    "ppo": Algorithm(
+        advantage="gae",
+        aggregation="token_mean",
+        whiten=True,
+        kl_coef=0.02,
+        kl_in="reward",
+        paper="Proximal Policy Optimization (arXiv 1707.06347), for language models Ziegler et al. (arXiv 1909.08593)",
+        departures=(
+            "a decay of 1 for the policy and the critic, where Ziegler et al. have 0.95: with a young critic it learns "
+            "faster (VC-PPO, arXiv 2503.01491, says why: `--gae-lambda 0.95 --critic-warmup 8` is nearer to both)",
+            "the critic is a model of its own, where Ziegler et al. add a head to the policy's layers",
+            "after the last token of a response that was cut the value is 0: nothing is gained by not finishing",
         ),
     ),
     "trpo": Algorithm(

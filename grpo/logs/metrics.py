@@ -37,7 +37,7 @@ def rollout_metrics(groups: Sequence[Group], rewards: Rewards, total: Tensor) ->
         "length/correct": _mean(length[is_correct]),
         "length/incorrect": _mean(length[~is_correct]),
         "length/truncated": truncated(groups).float().mean().item(),
-        "group/uniform": equal_rewards(total).float().mean().item(),
+        "group/uniform": equal_rewards(total).float().mean().item() if total.shape[1] > 1 else None,
     }
 
 
@@ -64,20 +64,25 @@ def step_metrics(
 
 
 def update_metrics(updates: Sequence[dict[str, float]]) -> Metrics:
-    """`policy/...`: means over a step's updates; the learning rate and the KL to the old policy are the last one's.
+    """`policy/...`, and `critic/...` as it is named: means over a step's updates; the policy's learning rate and its KL
+    to the old policy are the last one's.
 
     Skipped updates are counted and left out of all else; None where none was made.
     """
     made = [update for update in updates if not update["skipped_in_a_row"]]
     names = [name for name in updates[0] if name != "skipped_in_a_row"]
     measured = {name: [update[name] for update in made if update[name] is not None] for name in names}
-    means = {f"policy/{name}": fmean(values) if values else None for name, values in measured.items()}
+    means = {_in_area(name): fmean(values) if values else None for name, values in measured.items()}
     last = {f"policy/{name}": made[-1][name] for name in ("learning_rate", "old_kl") if made}
     skipped = {
         "policy/skipped": float(len(updates) - len(made)),
         "policy/skipped_in_a_row": max(update["skipped_in_a_row"] for update in updates),
     }
     return {"policy/kl": None, **means, **last, **skipped}
+
+
+def _in_area(name: str) -> str:
+    return name if "/" in name else f"policy/{name}"
 
 
 def memory_metrics(held_bytes: int = 0) -> Metrics:

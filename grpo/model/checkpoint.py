@@ -3,6 +3,7 @@
     checkpoint-7/  model.safetensors, config.json, ...    what transformers and vLLM load; of LoRA the adapter alone
                    trainer_state.pt                       optimizer, schedule, KL weights, lengths, step, config, ids
                    optimizer/                             of several ranks: the optimizer's state, a part a rank
+                   critic/                                of PPO: its critic, a folder of the same kind
                    manifest.json                          each file's size and SHA-256
 
 A resumed run continues bit for bit: draws, seeds and shuffles are pure functions of the step, so the weights, the
@@ -31,10 +32,12 @@ from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.errors import RunError, UserError
 from grpo.files import read_json, write_json
 from grpo.folders import PART, folder_written_whole
+from grpo.model.learner import Learner
 from grpo.model.optimizer_shards import dealt_out, read_shards, write_shards
 from grpo.model.optimizers import state_bytes
 from grpo.model.policy import Policy
 from grpo.model.saved_dtype import recast
+from grpo.model.scalar_model import ScalarModel
 from grpo.out_of_memory import said
 from grpo.problems.lengths import EarlierLengths
 
@@ -55,6 +58,7 @@ class Trained:
     kl_coef: KLCoefficient
     old_kl_coef: OldKLCoefficient
     lengths: EarlierLengths
+    critic: ScalarModel | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def save_checkpoint(
 
     Of several ranks each writes its part of the optimizer's state, and one all else.
     """
-    policy, ranks = trained.policy, trained.policy.ranks
+    policy, critic, ranks = trained.policy, trained.critic, trained.policy.ranks
     gathered, shards = policy.gathered_kept(), None
     if ranks.size > 1:
         shards = _shards_written(folder.resolve(), policy)
@@ -112,23 +116,37 @@ def save_checkpoint(
         "kl_coef": trained.kl_coef.value,
         "old_kl_coef": trained.old_kl_coef.value,
         "lengths": trained.lengths.mean,
-        "optimizer": policy.optimizer.state_dict() | ({"state": {}} if shards else {}),
-        "schedule": policy.schedule.state_dict(),
-        "skipped_in_a_row": policy.skipped_in_a_row,
+        **_state_of(policy),
+        "critic": None if critic is None else _state_of(critic),
         "config": config,
         "wandb_id": wandb_id,
     }
+    if shards:
+        state["optimizer"]["state"] = {}
     with ranks.together():
         if ranks.writes:
             needed = _bytes(policy.kept()) + (0 if shards else state_bytes(policy.optimizer))
+            if critic is not None:
+                needed += _bytes(critic.model.state_dict()) + state_bytes(critic.optimizer)
             with _written(folder, needed=needed) as part:
                 policy.save_kept(part, gathered)
                 tokenizer.save_pretrained(part)
+                if critic is not None:
+                    critic.save(part / "critic")
                 torch.save(state, part / STATE)
                 if shards:
                     shards.rename(part / SHARDS)
                 files = sorted(path for path in part.rglob("*") if path.is_file())
                 write_json(part / MANIFEST, {str(path.relative_to(part)): _listed(path) for path in files})
+
+
+def _state_of(learner: Learner) -> dict[str, Any]:
+    """What else than its weights a learner goes on with."""
+    return {
+        "optimizer": learner.optimizer.state_dict(),
+        "schedule": learner.schedule.state_dict(),
+        "skipped_in_a_row": learner.skipped_in_a_row,
+    }
 
 
 def _shards_written(folder: Path, policy: Policy) -> Path:
@@ -196,15 +214,21 @@ def restore(checkpoint: Path, trained: Trained) -> Restored:
         state["optimizer"]["state"] = read_shards(checkpoint / SHARDS, policy.optimizer, ranks=policy.ranks.size)
     elif policy.ranks.size > 1:
         state["optimizer"]["state"] = dealt_out(state["optimizer"]["state"], policy.optimizer)
-    policy.optimizer.load_state_dict(state["optimizer"])
-    policy.restore_schedule(state["schedule"])
-    policy.skipped_in_a_row = state.get("skipped_in_a_row", 0)  # as all below: earlier versions did not know it
+    _go_on(policy, state)
+    if trained.critic is not None:
+        _go_on(trained.critic, state["critic"])
     for name in ("kl_coef", "old_kl_coef"):
         weight = getattr(trained, name)
         if weight.target is not None:  # a constant weight is the flag's to say
             weight.value = state.get(name, weight.value)
     trained.lengths.mean = state.get("lengths", {})
     return Restored(state["step"], state.get("wandb_id"))
+
+
+def _go_on(learner: Learner, state: dict[str, Any]) -> None:
+    learner.optimizer.load_state_dict(state["optimizer"])
+    learner.restore_schedule(state["schedule"])
+    learner.skipped_in_a_row = state.get("skipped_in_a_row", 0)  # earlier versions did not know it, nor the lengths
 
 
 @contextmanager

@@ -107,6 +107,14 @@ class Learner(Passes):
         self.drop_gradient()
         return measured | {"skipped_in_a_row": float(self.skipped_in_a_row)}
 
+    def examine(self, batch: Batch, objective: Objective) -> dict[str, float | None]:
+        """What `update` returns, with a learning rate of 0: nothing moves."""
+        measured = self.backward(batch, objective)
+        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        self.drop_gradient()
+        measured |= {"grad_norm": whole(grad_norm).item(), "learning_rate": 0.0}
+        return measured | {"skipped_in_a_row": float(self.skipped_in_a_row)}
+
     def backward(self, batch: Batch, objective: Objective) -> dict[str, float | None]:
         """The parameters, which have no gradient yet, get that of a whole optimizer batch, added up over micro-batches.
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from grpo.algorithm.objective import Measured
@@ -66,6 +66,12 @@ def load_scalar_model(
     source: str, *, device: str = "cpu", precision: str = "mixed", trust_remote_code: bool = False
 ) -> PreTrainedModel:
     """A model that was trained to one number, with its head. Raises: UserError where it is none."""
+    check_scalar(source, trust_remote_code=trust_remote_code)
+    return _loaded(source, device, precision, trust_remote_code)
+
+
+def check_scalar(source: str, *, trust_remote_code: bool = False) -> PretrainedConfig:
+    """Its config. Raises: UserError where it is no model of one number."""
     config = load_config(source, trust_remote_code=trust_remote_code)
     named = config.architectures or ["none"]
     if config.num_labels != 1 or not named[0].endswith("ForSequenceClassification"):
@@ -73,7 +79,7 @@ def load_scalar_model(
             f"{source} is no model of one number: it is {named[0]} with {config.num_labels} outputs. Give a sequence "
             "classifier of one output, such as python -m grpo.reward_model saves."
         )
-    return _loaded(source, device, precision, trust_remote_code)
+    return config
 
 
 def _loaded(source: str, device: str, precision: str, trust_remote_code: bool, **changes: int) -> PreTrainedModel:

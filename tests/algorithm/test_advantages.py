@@ -14,7 +14,7 @@ from grpo.algorithm import advantages
 from grpo.algorithm.advantages import ADVANTAGES, EPSILON, AdvantageInputs, equal_rewards
 from grpo.algorithm.ingredients import load_advantage
 
-WITHIN_THE_GROUP = [name for name in ADVANTAGES if name not in ("raw", "max_only")]
+WITHIN_THE_GROUP = [name for name in ADVANTAGES if name not in ("raw", "max_only", "gae")]
 BATCH = ["batch_normalized", "batch_scaled"]
 REWARDS = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0]])
 # Group means 1/4 and 1/2. Centred squares: 9/16 + 3/16 = 3/4 and 4/4 = 1. Deviations with ddof 1: sqrt(3/4 / 3) = 1/2,
@@ -23,6 +23,7 @@ HALF, THIRD, RAW = 0.5 + EPSILON, math.sqrt(1 / 3) + EPSILON, math.sqrt(15 / 56)
 LENGTHS = torch.tensor([[1.0, 2.0, 3.0, 4.0]] * 2)
 BY_HAND = {
     "raw": [[1, 0, 0, 0], [1, 1, 0, 0]],
+    "gae": [[1, 0, 0, 0], [1, 1, 0, 0]],
     "max_only": [[1, 0, 0, 0], [1, 1, 0, 0]],
     "centered": [[0.75, -0.25, -0.25, -0.25], [0.5, 0.5, -0.5, -0.5]],
     "leave_one_out": [[1, -1 / 3, -1 / 3, -1 / 3], [2 / 3, 2 / 3, -2 / 3, -2 / 3]],
@@ -88,9 +89,9 @@ def test_groups_do_not_touch_each_other(name):
     torch.testing.assert_close(advantage(name, REWARDS, LENGTHS), alone, rtol=0, atol=0)
 
 
-SHIFT_PASSES_THROUGH = ["raw"]
+SHIFT_PASSES_THROUGH = ["raw", "gae"]
 SHIFT_IS_IGNORED = [name for name in WITHIN_THE_GROUP if name != "mean_normalized"]
-SCALE_PASSES_THROUGH = ["raw", "max_only", "centered", "leave_one_out", "optimal_baseline"]
+SCALE_PASSES_THROUGH = ["raw", "gae", "max_only", "centered", "leave_one_out", "optimal_baseline"]
 
 
 @given(

@@ -42,7 +42,10 @@ CHANGES = dict(
 ELSEWHERE = {
     "advantage": "credit", "aggregation": "the token weights", "truncated": "credit and the mask",
     "penalties": "the verifiers", "dynamic_sampling": "the draws", "uniform_groups": "the mask",
-    "max_kl": "the trust region", "dpo_beta": "credit", "ratio_cap": "cispo, below", "dual_clip": "below",
+    "max_kl": "the trust region",
+    "discount": "credit", "gae_lambda": "credit", "critic_lambda": "credit",
+    "whiten": "credit", "value_clip": "the critic",
+    "dpo_beta": "credit", "ratio_cap": "cispo, below", "dual_clip": "below",
     "gate_positive": "soft_gate, below", "gate_negative": "soft_gate, below",
     "importance_low": "mask, below", "paper": "words", "departures": "words", "notes": "words",
 }  # fmt: skip

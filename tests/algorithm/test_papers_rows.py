@@ -168,6 +168,16 @@ def reinforce_pp():
     return -total / N
 
 
+def ppo_with_critic():
+    """arXiv 1909.08593, section 2: r less 0.02 log pi / ref of each token, credited by a critic that is still 0, with a
+    decay of 1: the rewards to go, whitened over all tokens; then the clipped objective, a mean over tokens."""
+    r, kl = [1, 0, 1, 0.5], [[a - m for a, m in zip(*rows, strict=True)] for rows in zip(AHEAD, MOVED, strict=True)]
+    to_go = {(i, t): r[i] - 0.02 * sum(kl[i][t:]) for i, t in tokens}
+    mean = sum(to_go.values()) / N
+    std = sqrt(sum((value - mean) ** 2 for value in to_go.values()) / (N - 1)) + eps
+    return -sum(w[i][t] * ppo(ratio[i][t], (to_go[i, t] - mean) / std, 0.8, 1.2) for i, t in tokens) / N
+
+
 def trpo():
     """Eq. 14: the mean over states and actions of pi / pi_old times the advantage; here that of the group."""
     a = [0.5, -0.5, 0.25, -0.25]
@@ -191,7 +201,7 @@ RIGHT = {
         reinforce, max_reward, rloo, grpo, dr_grpo, dapo, gspo, luspo, gmpo, sapo, cispo, scale_rl, lite_ppo, maxrl,
         reinforce_pp, trpo, online_dpo,
     )
-}  # fmt: skip
+} | {"ppo": ppo_with_critic}  # fmt: skip
 
 
 def in_place(mask, rows):

@@ -1,0 +1,69 @@
+"""PPO with a critic in runs: one response a problem, resumed, started from a reward model, and refused."""
+
+import json
+
+import pytest
+import torch
+from conftest import make_model
+from safetensors.torch import load_file
+from small_runs import SMALL, finite, rows, run, same_end
+
+from grpo.errors import UserError
+from grpo.model.scalar_model import load_scalar_model, make_scalar_model
+from grpo.presets import EMBEDDED_MODEL
+from grpo.rank_flags import check_ranks
+from grpo.resolve import parse
+from grpo.train import main
+
+FLAGS = ["--algo", "ppo", "--engine", "hf", "--eval-problems", "0", "--save-every", "2"]
+ONE = ["--problems-per-step", "16", "--responses-per-problem", "1"]
+
+
+@pytest.fixture(autouse=True)
+def inside_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_resumed_run_is_the_same_bit_for_bit_with_its_critic(tmp_path):
+    flags = [*FLAGS, *ONE, "--updates-per-step", "2", "--critic-warmup", "1"]
+    whole = run(tmp_path, *flags, "--steps", "3", name="whole")
+    part = run(tmp_path, *flags, "--steps", "2", name="part")
+    assert main(["--name", "part", "--resume", "--steps", "3"]) == 0
+    same_end(whole, part)
+    one, other = (load_file(folder / "critic" / "model.safetensors") for folder in (whole, part))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    steps = rows(whole)
+    assert all(finite(row) and row["group/uniform"] is None for row in steps)
+    assert [row["policy/learning_rate"] for row in steps] == [0.0, 2e-4, 2e-4]  # the first warms the critic up
+    assert [row["critic/learning_rate"] for row in steps] == [5e-4] * 3
+    assert 0 < abs(steps[1]["critic/value"]) and steps[2]["critic/loss"] > 0
+
+
+def test_a_critic_that_was_trained_keeps_its_head(tmp_path):
+    made = make_scalar_model(str(EMBEDDED_MODEL), pad_id=0)
+    made.save_pretrained(tmp_path / "rm")
+    for path in EMBEDDED_MODEL.glob("tokenizer*"):
+        (tmp_path / "rm" / path.name).write_bytes(path.read_bytes())
+    flags = [*FLAGS, *ONE, "--steps", "1", "--critic-learning-rate", "0"]
+    folder = run(tmp_path, *flags, "--critic", "rm")
+    assert torch.equal(load_scalar_model(str(folder / "critic")).score.weight, made.score.weight)
+    fresh = run(tmp_path, *flags, name="fresh")
+    assert not load_scalar_model(str(fresh / "critic")).score.weight.any()
+    first = rows(fresh)[0]
+    assert first["critic/value"] == 0 and first["critic/explained_variance"] == 0
+
+
+def test_what_is_no_critic_is_refused_before_a_model_is_loaded(tmp_path, capsys, monkeypatch):
+    other = make_model(tmp_path / "other", tied=True)
+    assert main([*SMALL, *FLAGS, "--critic", str(other), "--name", "a"]) == 2
+    assert "is no model of one number: it is Qwen2ForCausalLM" in capsys.readouterr().err
+    made = make_scalar_model(str(other), pad_id=0)
+    made.save_pretrained(tmp_path / "small")
+    for path in other.glob("tokenizer*"):
+        (tmp_path / "small" / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr("grpo.setup.make_policy", None)
+    assert main([*SMALL, *FLAGS, "--critic", "small", "--name", "b"]) == 2
+    size = json.loads((EMBEDDED_MODEL / "config.json").read_text())["vocab_size"]
+    assert f"--critic small knows 320 tokens, and --model {EMBEDDED_MODEL} {size}" in capsys.readouterr().err
+    with pytest.raises(UserError, match="--advantage gae with 2 processes of torchrun: it needs a critic"):
+        check_ranks(parse(["--algo", "ppo", "--engine", "auto"]), 2)
