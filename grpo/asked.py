@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 
 from grpo import plugins
-from grpo.algorithm.choices import ADVANTAGE_NAMES, WITHOUT_COMPARISON
+from grpo.algorithm.choices import ADVANTAGE_NAMES, PAIRED, WITHOUT_COMPARISON
 from grpo.algorithm.table import ALGORITHMS, FORMER_NAMES
 from grpo.cells import check_cells
 from grpo.config import Config
@@ -36,6 +36,7 @@ RULES = {
         "kl_horizon",
         "gate_positive",
         "gate_negative",
+        "dpo_beta",
         "epochs_per_step",
         "steps",
         "max_prompt_tokens",
@@ -48,7 +49,6 @@ RULES = {
         "verifier_workers",
         "tensor_parallel",
         "temperature",
-        "learning_rate",
         "lora_rank",
         "lora_alpha",
         "max_grad_norm",
@@ -61,6 +61,7 @@ RULES = {
         "correct_at",
     ),
     "must not be negative": (
+        "learning_rate",
         "verifier_memory_limit",
         "clip_low",
         "clip_high",
@@ -121,6 +122,8 @@ def completed(config: Config, given: Collection[str] | None = None) -> Config:
     unset = {field.name for field in fields(Config) if getattr(config, field.name) is None}
     config = replace(config, **{name: value for name, value in filled.items() if name in unset})
     config = replace(config, advantage=FORMER_NAMES.get(config.advantage, config.advantage))
+    if config.advantage in PAIRED and "updates_per_step" in unset:
+        config = replace(config, updates_per_step=1)
     if config.lora_rank is not None:
         unset_rate = "learning_rate" in unset
         config = replace(
@@ -198,6 +201,12 @@ def check_algorithm(config: Config) -> None:
         plugins.own_ingredient(config.loss_term, (), "loss-term")
     if config.advantage in ADVANTAGE_NAMES and config.advantage not in WITHOUT_COMPARISON:
         check_group_size(config)
+    if config.advantage in PAIRED and config.off_policy:
+        raise UserError(
+            f"--advantage {config.advantage} with --updates-per-step {config.updates_per_step} and --epochs-per-step "
+            f"{config.epochs_per_step}: the slope of a pair's loss is computed once a step, and a second update "
+            "would follow a stale one. Use 1 of each, or more steps of fewer problems."
+        )
     if config.kl_target is not None and not (config.kl_target > 0 and config.kl_coef):
         raise UserError(
             f"--kl-target {config.kl_target} adapts the KL's weight, so it must be more than 0 and needs a --kl-coef "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from grpo import plugins
-from grpo.algorithm.choices import ADVANTAGE_NAMES, AGGREGATION_NAMES, limits
+from grpo.algorithm.choices import ADVANTAGE_NAMES, AGGREGATION_NAMES, PAIRED, limits
 from grpo.algorithm.table import FORMER_NAMES, Algorithm
 from grpo.errors import UserError
 from grpo.flags import flag, require
@@ -20,6 +20,7 @@ READ: dict[str, tuple[Callable[[Algorithm], bool], str]] = {
     "gate_negative": (lambda row: row.surrogate == "soft_gate", "--surrogate soft_gate"),
     "kl_estimator": (lambda row: bool(row.kl_coef) and row.kl_in == "loss", "a --kl-coef, and --kl-in loss"),
     "kl_in": (lambda row: bool(row.kl_coef) or row.kl_in == "loss", "a --kl-coef"),
+    "dpo_beta": (lambda row: row.advantage in PAIRED, "--advantage best_worst"),
     "importance_low": (lambda row: row.importance in ("mask", "sequence_mask"), "--importance mask or sequence_mask"),
     "importance_cap": (lambda row: row.importance != "none" or not row.importance_cap, "an --importance but none"),
 }
@@ -44,7 +45,7 @@ def check_cells(row: Algorithm, given: Collection[str] = ()) -> None:
     A function of one's own has to be there; it is called later, where torch is.
     """
     require(row, NOT_NEGATIVE, "must not be negative")
-    require(row, ("ratio_cap", "gate_positive", "gate_negative"), "must be more than 0")
+    require(row, ("ratio_cap", "gate_positive", "gate_negative", "dpo_beta"), "must be more than 0")
     plugins.own_ingredient(FORMER_NAMES.get(row.advantage, row.advantage), ADVANTAGE_NAMES, "advantage")
     plugins.own_ingredient(row.aggregation, AGGREGATION_NAMES, "aggregation")
     for name in given:
@@ -72,6 +73,16 @@ def check_cells(row: Algorithm, given: Collection[str] = ()) -> None:
         raise UserError(
             "--kl-in reward with --truncated mask: a response that is out of the loss would pay no KL, and the others "
             "of its group would look worse for theirs. Use --truncated zero or keep, or --kl-in loss."
+        )
+    if row.advantage in PAIRED and row.truncated == "mask":
+        raise UserError(
+            f"--advantage {row.advantage} with --truncated mask: a response that is out of the loss would leave the "
+            "other one of its pair without its half of the gradient. Use --truncated zero or keep."
+        )
+    if row.advantage in PAIRED and row.surrogate != "naive":
+        raise UserError(
+            f"--advantage {row.advantage} with --surrogate {row.surrogate}: DPO's gradient is that of the surrogate "
+            "naive under its advantages. Use --surrogate naive."
         )
     if row.advantage == "mean_normalized" and (row.penalties or row.kl_in == "reward"):
         raise UserError(

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from grpo.algorithm.choices import PAIRED
 from grpo.algorithm.table import ALGORITHMS, Algorithm
 from grpo.flags import DataFlags, EngineFlags, VerifierFlags
 from grpo.model.settings import LoraSettings, OptimizerSettings
@@ -62,11 +63,11 @@ class Config(  # --help lists the last group first
     def needs_old_logprobs(self) -> bool:
         """Whether the policy that sampled scores its responses first; else the ratio's denominator is the value
         itself."""
-        return self.off_policy or self.kl_in == "reward"
+        return self.off_policy or self.kl_in == "reward" or self.advantage in PAIRED
 
     @property
     def needs_reference(self) -> bool:
-        return bool(self.kl_coef or self.kl_target or self.log_kl)
+        return bool(self.kl_coef or self.kl_target or self.log_kl or self.advantage in PAIRED)
 
     @property
     def responses_per_step(self) -> int:

@@ -27,6 +27,7 @@ from rich.table import Table
 from torch import Tensor
 
 from grpo.algorithm import curves
+from grpo.algorithm.choices import PAIRED
 from grpo.algorithm.curves import Curves
 from grpo.algorithm.kl import KL_ESTIMATORS
 from grpo.algorithm.table import Algorithm
@@ -77,6 +78,20 @@ def report(rows: dict[str, Algorithm], options: Options, console: Console) -> No
         made.add_row(f"{d:+g}", *(f"{value[i]:.3g}, {pull[i]:+.3g}" for value, pull in values))
     console.print(made)
     say(console, (curves.kl_sentence(n, row) for n, row in rows.items()))
+    for name, row in rows.items():
+        if row.advantage in PAIRED:
+            report_pairs(name, row, console)
+
+
+def report_pairs(name: str, row: Algorithm, console: Console) -> None:
+    """What the margin of a pair does to its pull."""
+    margins = torch.tensor([-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0], dtype=torch.float64)
+    shown = curves.pair_curves(row, margins)
+    made = Table("margin", *shown, title=f"DPO at beta {row.dpo_beta:g}: loss of a pair, pull / beta", **TABLE)
+    for i, margin in enumerate(margins):
+        made.add_row(f"{margin:+g}", *(f"{loss[i]:.3g}, {pull[i]:+.3g}" for loss, pull in shown.values()))
+    console.print(made)
+    say(console, [curves.pair_sentence(name, row)])
 
 
 TABLE = dict(title_justify="left", title_style="bold")
@@ -95,10 +110,12 @@ def say(console: Console, sentences: Iterable[str]) -> None:
 
 
 def draw(rows: dict[str, Algorithm], options: Options) -> None:
-    """Six panels: weight, advantage and surrogate; KL, its pull and the surrogate's pull."""
-    figure, ((by_length, by_accuracy, surrogate), (kl, kl_pull, surrogate_pull)) = plt.subplots(
-        2, 3, figsize=(13, 7.6), layout="constrained"
-    )
+    """Six panels: weight, advantage and surrogate; KL, its pull and the surrogate's pull. And two of DPO's pairs."""
+    paired = [row for row in rows.values() if row.advantage in PAIRED]
+    figure, panels = plt.subplots(2, 4 if paired else 3, figsize=(17 if paired else 13, 7.6), layout="constrained")
+    (by_length, by_accuracy, surrogate), (kl, kl_pull, surrogate_pull) = panels[:, :3]
+    if paired:
+        draw_pairs(paired[0], *panels[:, 3])
     lengths, _, _ = length_grid(options.max_response_tokens)
     accuracies = torch.arange(options.responses + 1) / options.responses
     ratios = torch.cat([curves.ratio_grid(row) for row in rows.values()]).unique()
@@ -141,6 +158,17 @@ def draw(rows: dict[str, Algorithm], options: Options) -> None:
     with written_whole(options.out) as part:
         figure.savefig(part, dpi=110, format=options.out.suffix[1:] or "png")
     plt.close(figure)
+
+
+def draw_pairs(row: Algorithm, loss_of: Axes, pull_of: Axes) -> None:
+    """Loss of a pair and its pull, against the margin."""
+    margins = torch.linspace(-5, 5, 101, dtype=torch.float64)
+    for (name, (loss, pull)), colour in zip(curves.pair_curves(row, margins).items(), KL_COLOURS, strict=False):
+        loss_of.plot(margins, loss, color=colour, label=name)
+        pull_of.plot(margins, pull, color=colour)
+    loss_of.set(xlabel="margin β·h", ylabel="loss of a pair", title=f"DPO, β = {row.dpo_beta:g}", ylim=(-0.2, 8))
+    loss_of.legend(frameon=False)
+    pull_of.set(xlabel="margin β·h", ylabel="pull on the chosen / β", title="its pull on the pair", ylim=(-2, 4))
 
 
 def plot(axis: Axes, x: Tensor, shown: Curves, colour: str, style: dict) -> None:

@@ -48,5 +48,5 @@ LORA_RATE = 10
 all weights (Schulman et al. 2025, "LoRA Without Regret")."""
 
 WITHOUT_PLAN = {"micro_batch_tokens": 8192, "memory_fraction": 0.4, "concurrency": 256}
-"""What these mean where there is no card to plan for; card.py fills them where there is one. Of larger passes on a CPU a
-tenth or more of the time goes to memory that the system hands out anew (scripts/README.md)."""
+"""What these mean where there is no card to plan for; card.py fills them where there is one. Of larger passes on a CPU
+a tenth or more of the time goes to memory that the system hands out anew (scripts/README.md)."""

@@ -97,6 +97,8 @@ class CellFlags:
     """Weight of PPO's penalty, the KL of the policy that sampled to the current one; unset: the row's."""
     entropy_coef: float | None = None
     """Weight of an entropy bonus; unset: the row's."""
+    dpo_beta: float | None = None
+    """For the advantage best_worst: how much a departure from the reference costs; unset: the row's."""
     truncated: TruncatedName | None = None
     """A response cut at the limit: zero (at most 0), mask (out of the loss), keep (its reward); unset: the row's."""
     penalties: tuple[str, ...] | None = None

@@ -41,6 +41,7 @@ from grpo.problems.lengths import EarlierLengths
 from grpo.problems.markers import marker_ids
 from grpo.records import Problem
 from grpo.resume import words
+from grpo.verifiers.scale import scale_words
 from grpo.verifiers.shared import SharedVerifiers
 from grpo.verifiers.verify import Verifiers
 
@@ -290,6 +291,7 @@ def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str, ra
         f"{sequences // config.updates_per_step} responses; {config.steps} steps",
         f"written to: {config.run_folder}",
     ]
+    lines += scale_words(config.verifiers, config.truncated, config.correct_at)
     if config.embedded:
         lines.append(
             "next, a real model on a GPU: python -m grpo.train --algo dr_grpo --model Qwen/Qwen2.5-Math-1.5B "

@@ -18,11 +18,15 @@ call covers a whole step, so the time limit on a call must suit it. The model is
 from __future__ import annotations
 
 import functools
+import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 Message = dict[str, str]
+
+UNSET = "set the environment variable GRPO_REWARD_MODEL to a folder or a hub name."
 
 
 def reward(responses: Sequence[str], prompts: Sequence[str | list[Message]]) -> list[float]:
@@ -41,11 +45,35 @@ def reward(responses: Sequence[str], prompts: Sequence[str | list[Message]]) -> 
     return rewards
 
 
+UNBOUNDED = True
+"""Its rewards may be any number."""
+
+
+def not_ready() -> str | None:
+    """Why it cannot work here, as far as the environment and the files of a local model say."""
+    name = os.environ.get("GRPO_REWARD_MODEL")
+    if not name:
+        return f"{UNSET} python -m grpo.reward_model makes one from comparisons."
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        local = name.startswith((".", "/", "~")) or name.count("/") > 1
+        return f"GRPO_REWARD_MODEL names {name}, and there is no such folder." if local else None
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        outputs = len(config.get("id2label", [0, 1]))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        return f"the config.json of {name} cannot be read ({type(error).__name__}). Name a reward model's folder."
+    kind = (config.get("architectures") or ["no model"])[0]
+    if not kind.endswith("ForSequenceClassification") or outputs != 1:
+        return f"{name} is {kind} with {outputs} outputs; a reward model is a sequence classifier of one output."
+    return None
+
+
 def prepare() -> tuple[Any, Any]:
     """The model that the environment names, and its tokenizer. Workers call this once, before any limit applies."""
     name = os.environ.get("GRPO_REWARD_MODEL")
     if not name:
-        raise ValueError("reward_model: set the environment variable GRPO_REWARD_MODEL to a folder or a hub name.")
+        raise ValueError(f"reward_model: {UNSET}")
     return load(name, os.environ.get("GRPO_REWARD_DEVICE", "cpu"))
 
 

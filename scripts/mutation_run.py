@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/algorithm", "tests/model")
+TESTS = ("tests/algorithm", "tests/model", "tests/preferences")
 """The tests of the formulas: a mistake must be caught by these, not by a run that happens to learn less."""
 
 
@@ -136,6 +136,29 @@ MISTAKES = (
             "gradient.zero_(), of_gradient.copy_(leaf.grad)"),
     Mistake("gradients averaged over ranks instead of summed", "model/shard.py", "set_gradient_divide_factor(1.0)",
             "set_gradient_divide_factor(float(ranks.size))"),
+    Mistake("a margin's sign", "algorithm/preference_losses.py", "- margin * (scores", "+ margin * (scores"),
+    Mistake("a comparison's loss over its responses instead of its pairs", "algorithm/preference_losses.py",
+            "logsigmoid(difference[better]).mean()", "logsigmoid(difference[better]).sum() / len(scores)"),
+    Mistake("ties taken for pairs", "algorithm/preference_losses.py", "scores[:, None] > scores[None, :]", "scores[:, None] >= scores[None, :]"),
+    Mistake("log(1 + exp(x)) written out", "algorithm/preference_losses.py", "-logsigmoid(difference[better]).mean()",
+            "torch.log(1 + torch.exp(-difference[better])).mean()"),
+    Mistake("label smoothing on the wrong term", "algorithm/preference_losses.py",
+            "-(1 - smoothing) * logsigmoid(beta * h) - smoothing * logsigmoid(-beta * h)",
+            "-smoothing * logsigmoid(beta * h) - (1 - smoothing) * logsigmoid(-beta * h)"),
+    Mistake("IPO's margin without the half", "algorithm/preference_losses.py", "(h - 1 / (2 * beta)).square()", "(h - 1 / beta).square()"),
+    Mistake("chosen and rejected exchanged", "preferences/pair_credit.py", "torch.stack([-slope, slope]", "torch.stack([slope, -slope]"),
+    Mistake("prompt and padding in the sum of a response", "preferences/pair_credit.py", "((logprobs - ref_logprobs) * mask).sum(dim=1)",
+            "(logprobs - ref_logprobs).sum(dim=1)"),
+    Mistake("the reference of the chosen alone", "preferences/pair_credit.py", "divided[0::2] - divided[1::2]",
+            "divided[0::2] - (logprobs * mask).sum(dim=1)[1::2]"),
+    Mistake("sums where means are asked for", "preferences/pair_credit.py", 'changes / lengths if cells.length == "mean" else changes', "changes"),
+    Mistake("the slope of a mean on every token undivided", "preferences/pair_credit.py", "advantages = advantages / lengths",
+            "advantages = advantages / 1"),
+    Mistake("the best pushed down and the worst up", "algorithm/advantages.py", "scatter(1, best, pull).scatter(1, worst, -pull)",
+            "scatter(1, best, -pull).scatter(1, worst, pull)"),
+    Mistake("a reward read at the end of the padding", "model/scalar_model.py", "== lengths[:, None] - 1", "== lengths.max() - 1"),
+    Mistake("a reward pulled along the slope of its loss", "model/scalar_model.py", "loss = -(micro_batch.advantages * values).sum()",
+            "loss = (micro_batch.advantages * values).sum()"),
 )  # fmt: skip
 
 

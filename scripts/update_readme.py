@@ -24,6 +24,7 @@ from grpo.algorithm.table import ALGORITHMS, EVERYWHERE
 from grpo.card import make_plan
 from grpo.compare import Options as CompareOptions
 from grpo.config import Config
+from grpo.dpo_flags import Options as DPOOptions
 from grpo.evaluation.options import Options as EvaluateOptions
 from grpo.flags import flag
 from grpo.logs.metric_names import METRICS
@@ -33,6 +34,7 @@ from grpo.memory.hours import CARDS, Work, bytes_of, hours
 from grpo.memory.model_shape import Shape, shape_of
 from grpo.memory.stages import GIB, stages, total
 from grpo.resolve import resolve
+from grpo.reward_model_flags import Options as RewardModelOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("grpo", "rewards", "data", "scripts")
@@ -211,6 +213,10 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "grpo/logs/README.md": {"metrics": metrics},
     "grpo/evaluation/README.md": {"flags": partial(flags, EvaluateOptions)},
     "grpo/comparison/README.md": {"flags": partial(flags, CompareOptions)},
+    "grpo/preferences/README.md": {
+        "reward_model": partial(flags, RewardModelOptions),
+        "dpo": partial(flags, DPOOptions),
+    },
     "rewards/README.md": {"files": partial(files, "rewards/")},
     "data/README.md": {"files": partial(files, "data/")},
     "scripts/README.md": {"files": partial(files, "scripts/")},

@@ -8,8 +8,11 @@ import math
 import torch
 
 
-def advantages(name, rewards, lengths=None):
-    """[[r, ...], ...] -> the same shape; lengths, of the same shape, are 1 where they are not given."""
+def advantages(name, rewards, lengths=None, log_ratios=None, beta=0.1):
+    """[[r, ...], ...] -> the same shape; lengths, of the same shape, are 1 where they are not given, log_ratios 0."""
+    if name == "best_worst":
+        log_ratios = log_ratios or [[0.0] * len(group) for group in rewards]
+        return [best_worst(*group, beta) for group in zip(rewards, log_ratios, strict=True)]
     result = []
     lengths = lengths or [[1] * len(group) for group in rewards]
     flat = [r for group in rewards for r in group]
@@ -38,6 +41,17 @@ def advantages(name, rewards, lengths=None):
             ]
         )
     return result
+
+
+def best_worst(group, log_ratios, beta):
+    """The first of the best against the last of the worst, by DPO's slope."""
+    found = [0.0] * len(group)
+    if len(set(group)) > 1:
+        best = group.index(max(group))
+        worst = max(i for i, r in enumerate(group) if r == min(group))
+        pull = beta / (1 + math.exp(beta * (log_ratios[best] - log_ratios[worst])))
+        found[best], found[worst] = pull, -pull
+    return found
 
 
 def divisor(name, length, sequences, tokens, constant, problems=1, problem_tokens=None):
@@ -82,7 +96,7 @@ def response_loss(row, new, old, ref, sampler, advantage, entropy=None):
             gain = advantage * row.dual_clip
         else:
             gain = advantage * (ratio if ratio >= low else low)
-        importance = min(math.exp(float(old[t] - sampler[t])), 2.0)
+        importance = 1.0 if row.importance == "none" else min(math.exp(float(old[t] - sampler[t])), 2.0)
         d = new[t] - ref[t]
         k3 = torch.exp(-d) - 1 + d
         kl = {"k1": d, "k2": d * d / 2, "k3": k3, "k3_ratio": token_ratio * k3}[row.kl_estimator]

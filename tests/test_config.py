@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import ROOT, make_model
 
+from grpo.algorithm.choices import PAIRED
 from grpo.algorithm.table import ALGORITHMS
 from grpo.config import Config
 from grpo.errors import UserError
@@ -46,7 +47,8 @@ CELLS = {  # another value than any row's, and the flags without which it would 
     "gate_negative": ("1.75", *SOFT), "kl_coef": ("0.5",), "kl_estimator": ("k1", *KL), "kl_in": ("reward", *KL),
     "old_kl_coef": ("0.125",), "entropy_coef": ("0.25",), "truncated": ("mask",), "penalties": ("think_format",),
     "uniform_groups": ("drop",), "dynamic_sampling": ("9",), "importance": ("none",),
-    "importance_low": ("0.75", "--importance", "mask"), "importance_cap": ("3.5",),
+    "importance_low": ("0.75", "--importance", "mask"), "importance_cap": ("3.5", "--importance", "truncate"),
+    "dpo_beta": ("0.3", "--advantage", "best_worst", "--surrogate", "naive"),
 }  # fmt: skip
 
 
@@ -58,7 +60,10 @@ def test_every_cell_of_a_row_has_a_flag_that_wins(tmp_path, algo, cell):
     value, *needed = CELLS[cell]
     if ALGORITHMS[algo].advantage == "mean_normalized" and cell in ("penalties", "kl_in"):
         needed += ["--advantage", "centered"]  # which mean_normalized refuses
-    config = parse(["--algo", algo, "--updates-per-step", "2", f"--{cell.replace('_', '-')}", value, *needed])
+    if ALGORITHMS[algo].advantage in PAIRED and cell not in ("advantage", "dpo_beta"):
+        needed += ["--advantage", "centered"]  # pairs refuse many a cell
+    updates = "1" if cell == "dpo_beta" else "2"
+    config = parse(["--algo", algo, "--updates-per-step", updates, f"--{cell.replace('_', '-')}", value, *needed])
     expected = f"('{value}',)" if cell == "penalties" else value
     assert str(getattr(config, cell)) == str(getattr(config.row, cell)) == expected
     assert parse(["--algo", algo]).row == ALGORITHMS[algo]
@@ -95,6 +100,13 @@ BAD_VALUES = [
         ["--aggregation", "sum"],
         "--aggregation takes: sequence_mean, constant, token_mean, prompt_mean, or a function of your own",
     ),
+    (["--algo", "online_dpo", "--updates-per-step", "2"], "the slope of a pair's loss is computed once a step"),
+    (["--algo", "online_dpo", "--epochs-per-step", "2"], "a second update would follow a stale one"),
+    (["--algo", "online_dpo", "--dpo-beta", "0"], "--dpo-beta 0.0 must be more than 0"),
+    (["--algo", "online_dpo", "--truncated", "mask"], "--advantage best_worst with --truncated mask"),
+    (["--algo", "online_dpo", "--surrogate", "clipped"], "is that of the surrogate naive under its advantages"),
+    (["--algo", "online_dpo", "--responses-per-problem", "1"], "in a group of one every advantage is 0"),
+    (["--dpo-beta", "0.5"], "--dpo-beta 0.5 would do nothing: it needs --advantage best_worst"),
     (["--kl-target", "0.1"], "needs a --kl-coef to start from (now 0.0)"),
     (["--advantage", "./nowhere.py:rank"], "there is no file"),
     (["--loss-term", "mine"], "--loss-term takes: a function of your own as ./FILE.py:FUNCTION"),
@@ -148,7 +160,7 @@ BAD_VALUES = [
     (["--memory-fraction", "1.5"], "--memory-fraction 1.5 is a share"),
     (["--adam-beta2", "1"], "--adam-beta2 1.0 must be at least 0 and less than 1"),
     (["--resume", "--name", "nowhere"], "there is no run folder"),
-    (["--learning-rate", "nan"], "--learning-rate nan must be more than 0"),
+    (["--learning-rate", "nan"], "--learning-rate nan must not be negative"),
     (["--data", "arithmetics"], "neither a built-in of data/"),
 ]
 
@@ -298,3 +310,11 @@ def test_help_shows_every_flag_with_its_default():
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     for name in Config.__dataclass_fields__:
         assert f"--{name.replace('_', '-')}" in done.stdout
+
+
+def test_pairs_are_for_one_update_and_need_the_reference():
+    """Whose model has 8 updates a step otherwise."""
+    config = resolve(Config(algo="online_dpo", model="org/name", log_kl=False))
+    assert config.updates_per_step == 1 and config.needs_reference and config.needs_old_logprobs
+    other = resolve(Config(algo="dr_grpo", model="org/name", log_kl=False))
+    assert other.updates_per_step == 8 and not other.needs_reference

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from preference_refusals import REFUSED_BY_BOTH, REFUSED_BY_DPO, REFUSED_BY_REWARD_MODEL
 from synthetic_runs import row, write_run
 from test_config import BAD_VALUES
 from test_evaluate import REFUSED
@@ -14,18 +15,28 @@ from test_evaluate import REFUSED
 from grpo.early import refuse_early
 from grpo.errors import UserError
 
-COMMANDS = ("train", "evaluate", "compare", "explain", "replay", "doctor", "verifiers")
+COMMANDS = ("train", "reward_model", "dpo", "evaluate", "compare", "explain", "replay", "doctor", "verifiers")
 NEEDS_A_LIBRARY = ("more than the 512 positions",)
 """Said by the model's config."""
 
-FILES = {"mine.py": "def rank(rewards, gold): return rewards\n", "broken.jsonl": "{", "rows.jsonl": '{"a": 1}\n'}
+FILES = {
+    "bad.jsonl": '{"question": "p"}\n',
+    "equal.jsonl": '{"prompt": "p", "chosen": "a", "rejected": "a"}\n',
+    "mine.py": "def rank(rewards, gold): return rewards\n",
+    "broken.jsonl": "{",
+    "rows.jsonl": '{"a": 1}\n',
+}
 REFUSALS = [
     *[("train", flags, message) for flags, message in BAD_VALUES],
     *[("evaluate", flags, message) for flags, message in REFUSED if message not in NEEDS_A_LIBRARY],
+    *[(command, flags, said) for flags, said in REFUSED_BY_BOTH for command in ("reward_model", "dpo")],
+    *[("reward_model", flags, said) for flags, said in REFUSED_BY_REWARD_MODEL],
+    *[("dpo", flags, said) for flags, said in REFUSED_BY_DPO],
     ("train", ["--algo", "nope"], "invalid choice 'nope'"),
     ("train", ["--learning-rat", "1"], "--learning-rate"),
     ("train", ["--steps", "many"], "--steps"),
     ("train", ["--reward", "math_anser"], "'math_anser' is neither a built-in of rewards/"),
+    ("train", ["--reward", "math_answer=0", "reward_model"], "verifier 'reward_model' cannot work here: set the"),
     ("train", ["--reward", "countdown"], "'countdown' requires 'nums', 'target'"),
     ("train", ["--reward", "./nowhere.py"], "there is no file"),
     ("train", ["--reward", "./mine.py:strict"], "defines no function 'strict'"),

@@ -9,6 +9,7 @@ import torch
 
 from grpo.algorithm import curves
 from grpo.algorithm.advantages import AdvantageInputs
+from grpo.algorithm.choices import PAIRED
 from grpo.algorithm.credit import spread
 from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.objective import Objective
@@ -62,7 +63,7 @@ def test_weight_is_the_gradient_of_the_trainers_loss(name):
         old_logprobs=old, ref_logprobs=old,
     )  # fmt: skip
     Objective(replace(row, entropy_coef=0.0))(batch, logprobs, torch.zeros_like(logprobs)).loss.backward()
-    pull = 8 * logprobs.grad[[0, 4, 1, 5], 0].abs()
+    pull = 8 * logprobs.grad[[0, 4, 3, 7], 0].abs()
     torch.testing.assert_close(pull.double(), torch.cat([shown.correct, shown.incorrect]), rtol=1e-4, atol=1e-9)
 
 
@@ -139,7 +140,10 @@ def test_the_length_bias_in_words_and_in_a_picture(tmp_path, capsys):
 def test_every_row_is_explained(tmp_path, capsys, name):
     assert main([name, "--out", str(tmp_path / "x.png"), "--max-response-tokens", "300"]) == 0
     printed = capsys.readouterr().out
-    assert printed.count(f"under {name} ") == 5 and (tmp_path / "x.png").stat().st_size > 20_000
+    assert (
+        printed.count(f"under {name} ") == 5 + (ALGORITHMS[name].advantage in PAIRED)
+        and (tmp_path / "x.png").stat().st_size > 20_000
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,3 +193,18 @@ def test_a_cell_that_is_given_is_that_of_every_row(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "one of an incorrect answer none below 0.8 or above 3" in printed
     assert "and not at all below 0.5 or above 5" in printed
+
+
+def test_a_pair_is_pulled_by_its_margin(tmp_path, monkeypatch, capsys):
+    """sigmoid(-x) of the margin x; smoothed: that less 0.1; IPO is 0 at a margin of 1/2 and falls by 2 a unit."""
+    margins = torch.tensor([-2.0, 0.0, 0.5, 2.0], dtype=torch.float64)
+    shown = curves.pair_curves(replace(ALGORITHMS["online_dpo"], dpo_beta=0.25), margins)
+    assert shown["sigmoid"][1].tolist() == pytest.approx(torch.sigmoid(-margins).tolist())
+    assert shown["smoothed 0.1"][1].tolist() == pytest.approx((torch.sigmoid(-margins) - 0.1).tolist())
+    assert shown["ipo"][0].tolist() == pytest.approx([6.25, 0.25, 0.0, 2.25])
+    assert shown["ipo"][1].tolist() == pytest.approx([5.0, 1.0, 0.0, -3.0])
+    monkeypatch.chdir(tmp_path)
+    assert main(["online_dpo", "dr_grpo"]) == 0
+    printed = capsys.readouterr().out
+    assert "DPO at beta 0.1" in printed and "pulled apart by 0.05 a token while the policy is the reference" in printed
+    assert (tmp_path / "explain.png").stat().st_size > 10_000

@@ -14,15 +14,19 @@ from torch.distributed.run import get_args_parser
 
 import grpo.compare
 import grpo.config
+import grpo.dpo_flags
 import grpo.evaluation.options
 import grpo.explain
 import grpo.replay
+import grpo.reward_model_flags
 import grpo.verifiers.check
 
 README = (ROOT / "README.md").read_text()
 COMMANDS = {
     "grpo.train": grpo.config.Config,
     "grpo.doctor": grpo.config.Config,
+    "grpo.reward_model": grpo.reward_model_flags.Options,
+    "grpo.dpo": grpo.dpo_flags.Options,
     "grpo.evaluate": grpo.evaluation.options.Options,
     "grpo.compare": grpo.compare.Options,
     "grpo.explain": grpo.explain.Options,

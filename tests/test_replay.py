@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen2ForCausalLM
 
+from grpo.algorithm.choices import PAIRED
 from grpo.algorithm.objective import Objective
 from grpo.algorithm.table import ALGORITHMS
 from grpo.config import Config
@@ -137,7 +138,7 @@ def test_files_that_are_missing_or_something_else(tmp_path, capsys):
 def test_the_gradient_is_that_of_a_training_step(tied_folder, recording, algo):
     """Against Policy.update on a batch put together here by hand, seen by a hook just before the optimizer's step."""
     row, policy = ALGORITHMS[algo], make_policy(tied_folder, micro_batch_tokens=20, max_grad_norm=1e9)
-    reference = policy.frozen_copy() if row.kl_coef else None
+    reference = policy.frozen_copy() if config(algo).needs_reference else None
     found = replay(recording, config(algo), policy, reference)
     assert all(p.grad is None for p in policy.model.parameters())
 
@@ -149,10 +150,14 @@ def test_the_gradient_is_that_of_a_training_step(tied_folder, recording, algo):
     divisors = [formulas.divisor(row.aggregation, length, 6, tokens, 16.0) for length in lengths]
     batch = replace(
         batch,
-        advantages=torch.tensor(formulas.advantages(row.advantage, total.tolist())).flatten()[:, None] * batch.mask,
         token_weights=batch.mask / torch.tensor(divisors)[:, None],
         ref_logprobs=reference.logprobs(batch) if reference else None,
     )
+    ratios = None
+    if row.advantage in PAIRED:
+        ratios = ((batch.old_logprobs - batch.ref_logprobs) * batch.mask).sum(1).view_as(total).tolist()
+    advantages = torch.tensor(formulas.advantages(row.advantage, total.tolist(), None, ratios))
+    batch = replace(batch, advantages=advantages.flatten()[:, None] * batch.mask)
     seen = []
     policy.optimizer.register_step_pre_hook(lambda *_: seen.extend(p.grad.clone() for p in policy.model.parameters()))
     metrics = policy.update(batch, Objective(row))

@@ -55,7 +55,7 @@ def whole_batch(policy, groups, row, advantages=ADVANTAGES, order=None, extra_pa
 def gradient(policy, batch, algorithm, micro_batch_tokens=4096):
     """The gradient that `update` steps along, and its metrics; the weights are put back."""
     kept = copy.deepcopy(policy.model.state_dict())
-    policy.micro_batch_tokens, policy.max_grad_norm = micro_batch_tokens, 1e9
+    policy.micro_batch_tokens, policy.settings = micro_batch_tokens, replace(policy.settings, max_grad_norm=1e9)
     seen = []
     hook = policy.optimizer.register_step_pre_hook(
         lambda *_: seen.extend(p.grad.clone() for p in policy.model.parameters() if p.requires_grad)

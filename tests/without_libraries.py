@@ -18,6 +18,8 @@ READ_FIRST = (
     "grpo.asked",
     "grpo.compare_flags",
     "grpo.doctor_flags",
+    "grpo.dpo_flags",
+    "grpo.reward_model_flags",
     "grpo.evaluation.asked",
     "grpo.explain_flags",
     "grpo.replay_flags",

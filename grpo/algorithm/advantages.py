@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from grpo.algorithm.preference_losses import sigmoid, slopes
 from grpo.shapes import same_shape
 
 AdvantageFunction = Callable[..., Tensor]
@@ -32,12 +33,19 @@ class AdvantageInputs:
     """[P, G] bool: responses cut at the token limit."""
     by_verifier: dict[str, Tensor] = field(default_factory=dict)
     """Verifier -> [P, G] its own reward, before its weight; NaN where it does not apply."""
+    log_ratio: Tensor | None = None
+    """[P, G]: log-probability of the response under the policy that sampled less that under the reference; None where
+    there is no reference."""
+    dpo_beta: float = 0.1
+    """The row's cell."""
 
     @classmethod
     def of_rewards(cls, rewards: Tensor) -> AdvantageInputs:
         """Rewards alone: responses of one token each, none of them cut."""
         ones = torch.ones_like(rewards)
-        return cls(rewards, ones, ones.bool()[..., None], torch.zeros_like(ones.bool()), {"verifier": rewards})
+        return cls(
+            rewards, ones, ones.bool()[..., None], torch.zeros_like(ones.bool()), {"verifier": rewards}, ones * 0
+        )
 
 
 EPSILON = 1e-4
@@ -157,6 +165,26 @@ def optimal_baseline(rewards: Tensor, lengths: Tensor) -> Tensor:
     return torch.where(equal_rewards(rewards)[:, None], torch.zeros_like(rewards), rewards - baseline)
 
 
+def best_worst(rewards: Tensor, log_ratio: Tensor, dpo_beta: float) -> Tensor:
+    """Online DPO (arXiv 2402.04792): the best response of a group against its worst, 0 for all others and for a tie.
+
+    With h = log_ratio of the best less that of the worst, the best gets beta sigmoid(-beta h) and the worst minus that,
+    minus the slope of DPO's loss: the surrogate -A l has the gradient of -log sigmoid(beta h). Of equals it is the
+    first best and the last worst; which these are is chance, because responses of a group are drawn alike.
+
+    >>> best_worst(torch.tensor([[1.0, 0.0, 0.0, 1.0]]), torch.zeros(1, 4), dpo_beta=0.5)
+    tensor([[ 0.2500,  0.0000, -0.2500,  0.0000]])
+    """
+    _check(rewards)
+    same_shape("[P, G]", rewards=rewards, log_ratio=log_ratio)
+    best = rewards.argmax(dim=1, keepdim=True)
+    worst = rewards.shape[1] - 1 - rewards.flip(1).argmin(dim=1, keepdim=True)
+    h = log_ratio.gather(1, best) - log_ratio.gather(1, worst)
+    pull = -slopes(h, lambda values: sigmoid(values, dpo_beta)).to(rewards)
+    found = torch.zeros_like(rewards).scatter(1, best, pull).scatter(1, worst, -pull)
+    return torch.where(equal_rewards(rewards)[:, None], torch.zeros_like(rewards), found)
+
+
 ADVANTAGES: dict[str, AdvantageFunction] = {
     "raw": raw,
     "max_only": max_only,
@@ -167,6 +195,7 @@ ADVANTAGES: dict[str, AdvantageFunction] = {
     "batch_scaled": batch_scaled,
     "mean_normalized": mean_normalized,
     "optimal_baseline": optimal_baseline,
+    "best_worst": best_worst,
 }
 """What `--advantage` accepts, besides a function of your own: `./mine.py:rank`."""
 

@@ -20,10 +20,14 @@ ADVANTAGE_NAMES = (
     "batch_scaled",
     "mean_normalized",
     "optimal_baseline",
+    "best_worst",
 )
 """advantages.py: what `--advantage` accepts, besides a function of your own."""
 WITHOUT_COMPARISON = ("raw", "max_only")
 """Advantages that a group of one response can have; all others are 0 there."""
+PAIRED = ("best_worst",)
+"""Advantages that read log-probabilities of the policy that sampled and of the reference, and hold for one update of
+the responses that they were computed for."""
 AGGREGATION_NAMES = ("sequence_mean", "constant", "token_mean", "prompt_mean")
 """aggregations.py: what `--aggregation` accepts, besides a function of your own."""
 SURROGATE_NAMES = ("naive", "unclipped", "clipped", "cispo", "geometric", "soft_gate")
@@ -40,6 +44,8 @@ UNIFORM_GROUPS = ("keep", "drop")
 """What `--uniform-groups` accepts."""
 IMPORTANCE = ("truncate", "mask", "sequence_mask", "none")
 """importance.py: what `--importance` accepts."""
+PREFERENCE_LOSS_NAMES = ("sigmoid", "ipo")
+"""preference_losses.py: what `--loss` of grpo.dpo accepts."""
 
 LIMITS = {"truncate": (0.0, 2.0), "mask": (0.5, 5.0), "sequence_mask": (0.99, 1.01)}
 """Of the importance weight (low, high) where the row has None: verl's and slime's; OpenRLHF's; verl's recipes'."""

@@ -60,7 +60,12 @@ def credit(
         kl = response_kl(batch.old_logprobs, batch.ref_logprobs, batch.mask)
         total = total - row.kl_coef * kl.reshape(total.shape)
     mask = batch.mask.view(*total.shape, -1)
-    inputs = AdvantageInputs(total, lengths(groups), mask, truncated(groups), by_verifier or {})
+    ratio = None
+    if batch.old_logprobs is not None and batch.ref_logprobs is not None:
+        ratio = response_kl(batch.old_logprobs, batch.ref_logprobs, batch.mask).reshape(total.shape)
+    inputs = AdvantageInputs(
+        total, lengths(groups), mask, truncated(groups), by_verifier or {}, log_ratio=ratio, dpo_beta=row.dpo_beta
+    )
     of_responses = advantage(inputs).float()
     return Credit(total, of_responses, spread(of_responses, batch.mask))
 

@@ -12,7 +12,7 @@ P problems, G responses a problem, N points of a curve.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from grpo.algorithm.choices import limits
 from grpo.algorithm.importance import TOKEN_CAP
 from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.kl import KL_ESTIMATORS
+from grpo.algorithm.preference_losses import PREFERENCE_LOSSES, slopes
 from grpo.algorithm.ratios import RATIOS, token_ratio
 from grpo.algorithm.surrogates import SURROGATES
 from grpo.algorithm.table import Algorithm
@@ -50,7 +51,9 @@ def token_weights(row: Algorithm, lengths: Tensor, responses: int, correct: int,
     weights = load_aggregation(row.aggregation, constant)(mask, groups)[:, 0].view_as(rewards)
     each = lengths[:, None].expand_as(rewards).double()
     cut = torch.zeros_like(rewards, dtype=torch.bool)
-    inputs = AdvantageInputs(rewards, each, mask.view(*rewards.shape, -1), cut, {"verifier": rewards})
+    inputs = AdvantageInputs(
+        rewards, each, mask.view(*rewards.shape, -1), cut, {"verifier": rewards}, 0 * rewards, row.dpo_beta
+    )
     pull = load_advantage(row.advantage)(inputs).abs() * weights * len(mask)
     return Curves(pull[:, 0], pull[:, -1])
 
@@ -58,7 +61,8 @@ def token_weights(row: Algorithm, lengths: Tensor, responses: int, correct: int,
 def group_advantages(row: Algorithm, responses: int) -> Curves:
     """Advantage of a correct and of an incorrect answer where 0, 1 ... G of G are correct: a group for each."""
     rewards = (torch.arange(responses) < torch.arange(responses + 1)[:, None]).double()
-    advantages = load_advantage(row.advantage)(AdvantageInputs.of_rewards(rewards))
+    inputs = replace(AdvantageInputs.of_rewards(rewards), dpo_beta=row.dpo_beta)
+    advantages = load_advantage(row.advantage)(inputs)
     correct, incorrect = advantages[:, 0].clone(), advantages[:, -1].clone()
     correct[0], incorrect[-1] = math.nan, math.nan
     return Curves(correct, incorrect)
@@ -100,6 +104,19 @@ def kl_curves(name: str, differences: Tensor) -> tuple[Tensor, Tensor]:
     value = KL_ESTIMATORS[name](logprobs, torch.zeros_like(logprobs), ratio)
     (gradient,) = torch.autograd.grad(value.sum(), logprobs)
     return value.detach()[:, 0], 0.0 - gradient[:, 0]
+
+
+def pair_curves(row: Algorithm, margins: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Loss of a pair and its pull, in units of beta, against the margin beta h, at the row's beta: what training does
+    (sigmoid), with a tenth of the labels smoothed, and IPO. The chosen gets the pull, the rejected minus it."""
+    beta = row.dpo_beta
+    losses = {
+        "sigmoid": lambda h: PREFERENCE_LOSSES["sigmoid"](h, beta, 0.0),
+        "smoothed 0.1": lambda h: PREFERENCE_LOSSES["sigmoid"](h, beta, 0.1),
+        "ipo": lambda h: beta**2 * PREFERENCE_LOSSES["ipo"](h, beta, 0.0),  # in units of its own margin
+    }
+    h = margins / beta
+    return {name: (loss(h), -slopes(h, loss) / beta) for name, loss in losses.items()}
 
 
 # What they say ---------------------------------------------------------------------------------------------------
@@ -157,6 +174,16 @@ def importance_sentence(name: str, row: Algorithm) -> str:
         f"outside {low:g} to {high:g}",
     }[row.importance]
     return f"under {name} a token that the trainer finds w times as likely as the sampler did {done}"
+
+
+def pair_sentence(name: str, row: Algorithm) -> str:
+    _, pull = pair_curves(row, torch.tensor([-4.0, 0.0, 4.0], dtype=torch.float64))["sigmoid"]
+    wrong, start, right = (row.dpo_beta * pull).tolist()
+    return (
+        f"under {name} the best and the worst of a group are pulled apart by {start:.3g} a token while the policy is "
+        f"the reference, by {wrong:.3g} where the margin is -4, and by {right:.3g} where it is 4: what is learnt is "
+        "left alone"
+    )
 
 
 def edges(ratios: Tensor, gone: Tensor) -> list[str]:

@@ -117,6 +117,7 @@ EXAMPLE = AdvantageInputs(
     mask=torch.tensor([[[True, True], [True, False]], [[True, False], [True, True]]]),
     truncated=torch.tensor([[False, False], [False, True]]),
     by_verifier=_EveryVerifier(example=torch.tensor([[1.0, 0.0], [0.5, 0.5]])),
+    log_ratio=torch.tensor([[0.5, -0.5], [0.0, 0.0]]),
 )
 """On which a user's advantage function is tried."""
 

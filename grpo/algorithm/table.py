@@ -45,6 +45,8 @@ class Algorithm:
     """Weight of the KL of the policy that sampled to the current one: PPO's penalty."""
     entropy_coef: float = 0.0
     """Weight of the entropy bonus."""
+    dpo_beta: float = 0.1
+    """For the advantage `best_worst`: how much a departure from the reference costs."""
     truncated: str = "zero"
     """What happens to a response cut at the token limit: `zero`, a reward of at most 0 (for rewards of 0 and 1 that is
     the Dr. GRPO release's 0); `mask`, out of the loss; `keep`, what the verifiers say."""
@@ -248,6 +250,18 @@ ALGORITHMS: dict[str, Algorithm] = {
             "a mean over tokens, as the code, where eq. 1 has 1/|o|",
             "the weight of the KL is 1e-3, which the text of the variant does not give",
         ),
+    ),
+    "online_dpo": Algorithm(
+        advantage="best_worst",
+        aggregation="constant",
+        surrogate="naive",
+        importance="none",
+        paper="Direct Language Model Alignment from Online AI Feedback (arXiv 2402.04792), with DPO's loss",
+        departures=(
+            "the best and the worst of a group of G by its rewards, where the paper has a judge compare two responses",
+            "the gradient is DPO's times 1 / (G C), and that of a mean over all groups, those that are tied included",
+        ),
+        notes=("no importance weight: DPO's loss holds for pairs of any origin",),
     ),
 }
 

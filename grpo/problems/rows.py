@@ -46,15 +46,21 @@ def load_rows(
     flags: what the names of the flags begin with that the data comes from: "eval-" for `--eval-data`.
     Raises: UserError where the data is not found, is malformed, is empty, or has no problem column.
     """
+    rows = raw_rows(spec, split, data_dir=data_dir, flags=flags)
+    if not rows:
+        raise UserError(f"--{flags}data {spec} ({split}) has no rows. Each row needs at least a '{problem_column}'.")
+    return [_renamed(row, i, spec, problem_column, answer_column, flags) for i, row in enumerate(rows)]
+
+
+def raw_rows(spec: str, split: str, *, data_dir: Path | None = None, flags: str = "") -> list[Row]:
+    """Rows of `--data SPEC` as they are, and there may be none. Raises: UserError as `load_rows`."""
     if has_split(spec):
         rows = _load_split(spec, split, data_dir if reads_data_dir(spec) else None, flags)
     else:
         rows = read_row_file(Path(spec).expanduser())
-    if not rows:
-        raise UserError(f"--{flags}data {spec} ({split}) has no rows. Each row needs at least a '{problem_column}'.")
     if not all(isinstance(row, dict) for row in rows):
         raise UserError(f"--{flags}data {spec} ({split}): its function must return a list of dicts, one a row.")
-    return [_renamed(row, i, spec, problem_column, answer_column, flags) for i, row in enumerate(rows)]
+    return rows
 
 
 def _load_split(spec: str, split: str, data_dir: Path | None, flags: str) -> list[Any]:

@@ -64,6 +64,9 @@ class Verifier:
     """Its file says `STARTS_PROCESSES = True`; no other verifier may start any."""
     prepare: Callable[[], Any] | None
     """The function `prepare` of its file, called once in each worker, before any limit applies: to load a model."""
+    not_ready: Callable[[], str | None] | None
+    """The function `not_ready` of its file: why it cannot work here, such as a setting that it lacks; None if it can.
+    It is asked before anything is loaded."""
     final_answer: Callable[[str], str | None] | None
     """The function `final_answer` of its file: what a response answers, as text, for the vote of maj@k."""
 
@@ -158,6 +161,7 @@ def load_verifier(spec: str) -> Verifier:
         time_limit=_time_limit(spec, module),
         starts_processes=getattr(module, "STARTS_PROCESSES", False) is True,
         prepare=getattr(module, "prepare", None),
+        not_ready=getattr(module, "not_ready", None),
         final_answer=getattr(module, "final_answer", None),
     )
 

@@ -47,6 +47,8 @@ def load_all(specs: Sequence[str]) -> list[Verifier]:
         raise UserError("no verifier is given. Name at least one, as in --reward math_answer.")
     verifiers = [load_verifier(spec) for spec in specs]
     for verifier in verifiers:
+        if verifier.not_ready is not None and (why := verifier.not_ready()):
+            raise UserError(f"verifier '{verifier.spec}' cannot work here: {why}")
         if f"reward/{verifier.name}" in METRICS:
             raise UserError(
                 f"'{verifier.spec}' would be logged as reward/{verifier.name}, which is a metric of its own. Rename "

@@ -32,6 +32,8 @@ BY_HAND = {
     "batch_scaled": [[0.75 / RAW, *[-0.25 / RAW] * 3], [0.5 / RAW] * 2 + [-0.5 / RAW] * 2],
     "mean_normalized": [[3, -1, -1, -1], [1, 1, -1, -1]],
     # Lengths 1, 2, 3, 4: baselines 1/10 and 3/10.
+    # beta 0.1 and a policy that is the reference: half of beta for the first best, and minus that for the last worst.
+    "best_worst": [[0.05, 0, 0, -0.05], [0.05, 0, 0, -0.05]],
     "optimal_baseline": [[0.9, -0.1, -0.1, -0.1], [0.7, 0.7, -0.3, -0.3]],
 }
 
@@ -108,6 +110,16 @@ def test_shift_and_scale(rewards, shift, scale):
         # A deviation cancels the scale but for the epsilon beside it.
         tolerance = 1e-9 if name in SCALE_PASSES_THROUGH else 1e-2
         torch.testing.assert_close(advantage(name, scale * rewards), scaled, atol=tolerance, rtol=1e-3)
+
+
+def test_the_best_and_the_worst_are_pulled_by_dpos_slope():
+    """h = 2 ln 3 under beta 1/2: beta h = ln 3, whose slope is -1/8; what stands between counts for nothing."""
+    ratios = torch.tensor([[0.7, math.log(3), 9.0, -math.log(3)]])
+    inputs = AdvantageInputs.of_rewards(torch.tensor([[0.5, 1.0, 0.5, 0.0]]))
+    found = load_advantage("best_worst")(replace(inputs, log_ratio=ratios, dpo_beta=0.5))
+    torch.testing.assert_close(found, torch.tensor([[0.0, 0.125, 0.0, -0.125]]))
+    shifted = load_advantage("best_worst")(replace(inputs, log_ratio=ratios + 5, dpo_beta=0.5))
+    torch.testing.assert_close(shifted, found)
 
 
 def test_equal_rewards():

@@ -1,5 +1,6 @@
 """From rewards [P, G] to advantages [B, T], on numbers written out."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -32,9 +33,12 @@ def test_every_token_carries_the_advantage_of_its_response():
 
 @pytest.mark.parametrize("name", ADVANTAGES)
 def test_tokens_outside_the_mask_get_nothing_whatever_the_advantage(name):
-    found = credit(make_batch(MASK), GROUPS, TOTAL, load_advantage(name), ROW)
+    same = torch.zeros(MASK.shape)
+    batch = make_batch(MASK, old_logprobs=same, ref_logprobs=same)
+    found = credit(batch, GROUPS, TOTAL, load_advantage(name), ROW)
     assert not found.of_tokens[~MASK].any()
-    inputs = AdvantageInputs(TOTAL, LENGTHS, MASK.view(2, 2, 3), LENGTHS > 5)
+    ratio = torch.zeros_like(TOTAL)
+    inputs = AdvantageInputs(TOTAL, LENGTHS, MASK.view(2, 2, 3), LENGTHS > 5, log_ratio=ratio)
     expected = load_advantage(name)(inputs).flatten()[:, None].expand_as(MASK)
     assert torch.equal(found.of_tokens[MASK], expected[MASK].float())
 
@@ -47,6 +51,16 @@ def test_the_kl_in_the_reward_is_taken_off_before_the_comparison():
     found = credit(batch, GROUPS, TOTAL, CENTERED, replace(ROW, kl_in="reward", kl_coef=0.1))
     torch.testing.assert_close(found.rewards, torch.tensor([[0.7, 0.0], [1.1, 1.0]]))
     torch.testing.assert_close(found.of_responses, torch.tensor([[0.35, -0.35], [0.05, -0.05]]))
+
+
+def test_pairs_are_credited_by_how_far_the_policy_is_from_the_reference():
+    """The best is 2 nats likelier than under the reference, the worst 2 less: h = 4, beta 1/2; the other is a tie."""
+    old = torch.tensor([[9.0, -1.0, -1.0], [9.0, -1.0, 9.0], [-1.0, -1.0, 9.0], [9.0, 9.0, -1.0]])
+    ref = old - torch.tensor([[5.0, 0.5, 1.5], [5.0, -2.0, 5.0], [0.0, 9.0, 5.0], [5.0, 5.0, 0.0]])
+    batch = make_batch(MASK, old_logprobs=old, ref_logprobs=ref)
+    found = credit(batch, GROUPS, TOTAL, load_advantage("best_worst"), replace(ROW, dpo_beta=0.5))
+    pull = 0.5 / (1 + math.exp(2.0))
+    torch.testing.assert_close(found.of_responses, torch.tensor([[pull, -pull], [0.0, 0.0]]))
 
 
 def test_truncated_responses():

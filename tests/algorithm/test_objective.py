@@ -42,7 +42,7 @@ CHANGES = dict(
 ELSEWHERE = {
     "advantage": "credit", "aggregation": "the token weights", "truncated": "credit and the mask",
     "penalties": "the verifiers", "dynamic_sampling": "the draws", "uniform_groups": "the mask",
-    "ratio_cap": "cispo, below", "dual_clip": "below",
+    "dpo_beta": "credit", "ratio_cap": "cispo, below", "dual_clip": "below",
     "gate_positive": "soft_gate, below", "gate_negative": "soft_gate, below",
     "importance_low": "mask, below", "paper": "words", "departures": "words", "notes": "words",
 }  # fmt: skip

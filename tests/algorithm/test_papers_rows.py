@@ -168,11 +168,22 @@ def reinforce_pp():
     return -total / N
 
 
+def online_dpo():
+    """DPO, eq. 7 and its gradient: beta sigma(-beta h) (grad log pi(y_w) - grad log pi(y_l)) of each problem's best and
+    worst, h = log pi / ref (y_w) - log pi / ref (y_l) of the policy that sampled; over G and C, a departure."""
+    gained = [sum(AHEAD[i][t] - MOVED[i][t] for t in range(lengths[i])) for i in range(B)]
+    total = 0.0
+    for best, worst in ((0, 1), (2, 3)):
+        pull = 0.1 / (1 + exp(0.1 * (gained[best] - gained[worst])))
+        total += pull * (sum(l[best]) - sum(l[worst]))
+    return -total / (B * CONSTANT)
+
+
 RIGHT = {
     function.__name__: function
     for function in (
         reinforce, max_reward, rloo, grpo, dr_grpo, dapo, gspo, luspo, gmpo, sapo, cispo, scale_rl, lite_ppo, maxrl,
-        reinforce_pp,
+        reinforce_pp, online_dpo,
     )
 }  # fmt: skip
 

@@ -6,8 +6,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from grpo import plugins
+from grpo.errors import UserError
+from grpo.presets import EMBEDDED_MODEL
+from grpo.verifiers.verify import load_all
 
-reward = plugins.load("reward_model", "rewards")
+reward, not_ready = (plugins.load(f"reward_model:{name}", "rewards") for name in ("reward", "not_ready"))
 
 
 @pytest.fixture
@@ -63,6 +66,28 @@ def test_needs_a_model_and_that_it_has_one_output(tmp_path, monkeypatch):
     monkeypatch.setenv("GRPO_REWARD_MODEL", str(tiny_reward_model.save(tmp_path, outputs=3)))
     with pytest.raises(ValueError, match="has 3 outputs"):
         reward(["a"], prompts=["q"])
+
+
+def test_what_is_no_reward_model_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRPO_REWARD_MODEL", str(tiny_reward_model.save(tmp_path / "good")))
+    assert not_ready() is None and [v.name for v in load_all(["reward_model"])] == ["reward_model"]
+    monkeypatch.setenv("GRPO_REWARD_MODEL", "org/name")
+    assert not_ready() is None  # on the hub, which is not asked here
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    for name, said in (
+        ("", "set the environment variable GRPO_REWARD_MODEL"),
+        (str(tmp_path / "nowhere"), "there is no such folder"),
+        (str(tmp_path / "broken"), "cannot be read (JSONDecodeError)"),
+        (str(tiny_reward_model.save(tmp_path / "three", outputs=3)), "with 3 outputs"),
+        (str(EMBEDDED_MODEL), "is Qwen2ForCausalLM with 2 outputs"),
+    ):
+        monkeypatch.setenv("GRPO_REWARD_MODEL", name)
+        with pytest.raises(UserError) as refused:
+            load_all(["math_answer=0", "reward_model"])
+        assert str(refused.value).startswith("verifier 'reward_model' cannot work here: ") and said in str(
+            refused.value
+        )
 
 
 def test_refuses_weights_that_are_not_safetensors(model, monkeypatch):
