@@ -158,5 +158,5 @@ def test_an_exception_in_a_batch_is_the_failure_of_that_response(file):
     """)
     rewards = rewards_of([spec], [group(["a", "odd", "c"])])
     assert rewards.total.tolist() == [[1, 0, 1]] and rewards.errors == {"mine": 1}
-    with pytest.raises(UserError, match="failed on at least 2 of 3 responses.*ValueError: too odd"):
+    with pytest.raises(UserError, match=r"failed on at least 2 of 3 responses.*ValueError: too odd"):
         rewards_of([spec], [group(["odd", "odd", "c"])])
