@@ -57,6 +57,10 @@ class TaskFlags:
     """Column of --eval-data that holds the problem, where it is no set of data/; unset: that of --data."""
     eval_answer_column: str | None = None
     """Column of --eval-data that holds the gold answer, where it is no set of data/; unset: that of --data."""
+    keep_rate: tuple[float, float] | None = None
+    """LOW HIGH, as 0.1 0.9: train on those problems that --pass-rates says are solved at such a rate; unset: all."""
+    pass_rates: Path | None = None
+    """Results of python -m grpo.evaluate --split train, for --keep-rate; unset: none."""
     template: str = "auto"
     """Prompt template: auto, chat (the tokenizer's own), qwen_math, r1, plain, or a file: ./mine.txt, ./mine.jinja."""
     reward: tuple[str, ...] | None = None

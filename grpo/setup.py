@@ -292,6 +292,8 @@ def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str, ra
         f"written to: {config.run_folder}",
     ]
     lines += scale_words(config.verifiers, config.truncated, config.correct_at)
+    if inputs.kept:
+        lines.insert(2, f"--keep-rate: {inputs.kept}")
     if config.embedded:
         lines.append(
             "next, a real model on a GPU: python -m grpo.train --algo dr_grpo --model Qwen/Qwen2.5-Math-1.5B "

@@ -38,7 +38,7 @@ class Outcome:
     """What came of one call."""
 
     reward: float | list[float | dict[str, str] | None] | None = 0.0
-    """None: does not apply. A list: of a batch verifier's call, where {"error": text} is a response that it failed on."""
+    """None: does not apply. A list: of a batch verifier's call, where {"error": text} is a failed response."""
     seconds: float = 0.0
     failure: str | None = None
     """None, "error" or "timeout"."""
