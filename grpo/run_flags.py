@@ -18,6 +18,7 @@ from grpo.algorithm.choices import (
 from grpo.algorithm.kl_weight import HORIZON
 from grpo.algorithm.table import ALGORITHMS
 from grpo.logs.guards import STOPS
+from grpo.logs.log_targets import LOG_TARGETS
 from grpo.logs.wandb_run import WANDB_MODES
 from grpo.model.settings import (
     OPTIMIZERS,
@@ -254,6 +255,8 @@ class RunFlags:
     """Whole responses written a step, with their rewards."""
     save_rollouts: bool = False
     """Write each step's responses and rewards to runs/NAME/rollouts, for python -m grpo.replay."""
+    log_to: tuple[Literal[LOG_TARGETS], ...] = ()
+    """Trackers besides wandb: tensorboard (runs/NAME/tensorboard), trackio, or both; each needs its library."""
     wandb: WandbMode = "auto"
     """online, offline, off, auto (online where an account is configured, else offline)."""
     wandb_project: str = "grpo"

@@ -201,6 +201,7 @@ def make_logger(config: Config, restored: Restored, ranks: Ranks) -> Logger:
         project=config.wandb_project,
         group=config.wandb_group,
         wandb_id=restored.wandb_id,
+        log_to=config.log_to,
     )
 
 
