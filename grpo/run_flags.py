@@ -237,6 +237,8 @@ class RunFlags:
     """Checkpoints that stay, the newest ones; and the best by held-out accuracy besides."""
     save_dtype: SaveDtypeName | None = None
     """Precision in which the model at the end is saved, such as bfloat16; unset: that of its weights."""
+    push_to_hub: str | None = None
+    """Push the model at the end to this private repository of the hub, such as OWNER/my-model; unset: no push."""
     resume: bool = False
     """Continue the run --name from its newest checkpoint, bit for bit; other flags are read from its config.json."""
     tensor_parallel: int = 1

@@ -1,4 +1,4 @@
-"""Where a run is written: console, config.json, metrics.jsonl, samples.jsonl, wandb and --log-to. The loop never asks which.
+"""Where a run is written: console, config.json, metrics.jsonl, samples.jsonl, and trackers. The loop never asks which.
 
 with Logger(Path("runs/first"), steps=100, config={}, wandb_mode="off", project="grpo") as logger:
     logger.log({"step": 1, "reward/mean": 0.5})

@@ -104,7 +104,7 @@ def test_one_that_does_not_start_is_said_and_left_alone(tmp_path):
 
 def test_a_library_that_is_not_there(monkeypatch):
     monkeypatch.setattr(log_targets.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="--log-to trackio needs .*python -m pip install trackio"):
+    with pytest.raises(UserError, match=r"--log-to trackio needs .*python -m pip install trackio"):
         parse(["--log-to", "trackio"])
     monkeypatch.undo()
     with pytest.raises(UserError, match="names one twice"):
