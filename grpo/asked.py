@@ -20,6 +20,8 @@ from grpo.cells import check_cells
 from grpo.config import Config
 from grpo.errors import UserError
 from grpo.flags import check_choices, check_head, flag, require
+from grpo.hub_push import check_push
+from grpo.logs.log_targets import check_log_targets
 from grpo.model.model_folder import check_model_files
 from grpo.model.settings import check_optimizer
 from grpo.presets import EMBEDDED_MODEL, LORA_RATE, PRESETS
@@ -156,6 +158,8 @@ def check(config: Config, given: Collection[str]) -> None:
     for rule, names in RULES.items():
         require(config, names, rule)
     if not config.planned:
+        check_log_targets(config.log_to)
+        check_push(config.push_to_hub)
         check_head(config, config.device)
     check_step(config)
     check_lora(config)

@@ -69,7 +69,7 @@ class VerifierFlags:
     verifier_workers: int = 2
     """Processes that run verifiers."""
     verifier_time_limit: float = 5.0
-    """Seconds a verifier call may take before its process is killed and the response scores 0."""
+    """Seconds that verifying a response may take, else it scores 0; a batch verifier has that for each of its step."""
     verifier_memory_limit: int = 1024
     """MiB a verifier process may take."""
     verifier_max_failures: float = 0.5

@@ -10,7 +10,7 @@ from grpo.config import Config
 from grpo.model.pretrained import check_model, load_tokenizer
 from grpo.problems.templates import encode
 from grpo.records import Problem
-from grpo.rows_of_run import EVERY_TENTH, load_data
+from grpo.rows_of_run import EVERY_TENTH, keep_by_rate, load_data
 from grpo.verifiers.verify import check_specs
 
 
@@ -24,6 +24,8 @@ class Inputs:
     dropped: int
     """Training prompts longer than --max-prompt-tokens."""
     tokenizer: PreTrainedTokenizerBase
+    kept: str = ""
+    """What --keep-rate has left, in words."""
 
     @property
     def held_out(self) -> list[Problem]:
@@ -41,6 +43,7 @@ class Inputs:
 def load_inputs(config: Config, source: str) -> Inputs:
     """Rows, tokenizer and problems. Raises: UserError for data, verifiers, model folder or tokenizer that won't do."""
     rows, held_out = load_data(config)
+    rows, kept = keep_by_rate(config, rows)
     check_specs(config.verifiers, set(rows[0]))
     tokenizer = load_tokenizer(source, trust_remote_code=config.trust_remote_code)
     check_model(
@@ -56,4 +59,4 @@ def load_inputs(config: Config, source: str) -> Inputs:
         held_out_sets[name] = encode(
             some, tokenizer, max_prompt_tokens=config.max_prompt_tokens, **config.prompting
         ).problems
-    return Inputs(encoded.problems, held_out_sets, encoded.dropped, tokenizer)
+    return Inputs(encoded.problems, held_out_sets, encoded.dropped, tokenizer, kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from grpo.config import Config
 from grpo.errors import UserError
 from grpo.problems.hub import hub_splits, is_hub_name, parts_of
+from grpo.problems.pass_rates import ADVICE, keep, read_pass_rates
 from grpo.problems.rows import Row, at_hand, check_data_dir, check_exists, has_split, is_built_in, load_rows
 from grpo.problems.set_names import data_name, unique_names
 from grpo.verifiers.verify import check_specs, load_all
@@ -18,6 +19,7 @@ def check_data(config: Config) -> None:
     if config.eval_data == ():
         raise UserError("--eval-data is given without a value. Give it one or several data sets, or leave it out.")
     check_eval_columns(config)
+    check_rates(config)
     specs = [config.data, *(config.eval_data or ())]
     check_data_dir(config.data_dir, specs)
     for spec in specs:
@@ -25,6 +27,7 @@ def check_data(config: Config) -> None:
     load_all(config.verifiers)
     if all(map(at_hand, specs)):
         rows, held_out = load_data(config)
+        keep_by_rate(config, rows)
         for some in (rows, *held_out.values()):
             check_specs(config.verifiers, set(some[0]))
 
@@ -65,6 +68,36 @@ def load_data(config: Config) -> tuple[list[Row], dict[str, list[Row]]]:
     first = slice(config.eval_problems)
     held_out = {name: [settings | row for row in some[first]] for name, some in held_out.items()}
     return [settings | row for row in rows], held_out
+
+
+def check_rates(config: Config) -> None:
+    """Raises: UserError for --keep-rate and --pass-rates that do not go together, and for limits that are none."""
+    if (config.keep_rate is None) != (config.pass_rates is None):
+        given, other = ("--pass-rates", "--keep-rate 0.1 0.9")
+        if config.pass_rates is None:
+            given, other = ("--keep-rate", "--pass-rates FILE")
+        raise UserError(f"{given} without {other} would do nothing. {ADVICE}")
+    if config.keep_rate is not None and not 0 <= config.keep_rate[0] <= config.keep_rate[1] <= 1:
+        low, high = config.keep_rate
+        raise UserError(f"--keep-rate {low:g} {high:g} must be two shares, the lower first, as in --keep-rate 0.1 0.9.")
+
+
+def keep_by_rate(config: Config, rows: list[Row]) -> tuple[list[Row], str]:
+    """The training rows that --keep-rate leaves, and how many they are, in words, "" where it is unset.
+
+    Raises: UserError where none is left, or the file is about other problems.
+    """
+    if config.keep_rate is None:
+        return rows, ""
+    kept = keep(rows, read_pass_rates(config.pass_rates), *config.keep_rate)
+    if kept.unmeasured == len(rows):
+        raise UserError(
+            f"--pass-rates {config.pass_rates} has none of the {len(rows)} problems of {config.data}. {ADVICE}"
+        )
+    if not kept.rows:
+        low, high = config.keep_rate
+        raise UserError(f"--keep-rate {low:g} {high:g} leaves nothing to train on: {kept}. Choose wider limits.")
+    return kept.rows, str(kept)
 
 
 def eval_rows(config: Config, spec: str) -> list[Row]:

@@ -18,6 +18,7 @@ from grpo.algorithm.choices import (
 from grpo.algorithm.kl_weight import HORIZON
 from grpo.algorithm.table import ALGORITHMS
 from grpo.logs.guards import STOPS
+from grpo.logs.log_targets import LOG_TARGETS
 from grpo.logs.wandb_run import WANDB_MODES
 from grpo.model.settings import (
     OPTIMIZERS,
@@ -57,6 +58,10 @@ class TaskFlags:
     """Column of --eval-data that holds the problem, where it is no set of data/; unset: that of --data."""
     eval_answer_column: str | None = None
     """Column of --eval-data that holds the gold answer, where it is no set of data/; unset: that of --data."""
+    keep_rate: tuple[float, float] | None = None
+    """LOW HIGH, as 0.1 0.9: train on those problems that --pass-rates says are solved at such a rate; unset: all."""
+    pass_rates: Path | None = None
+    """Results of python -m grpo.evaluate --split train, for --keep-rate; unset: none."""
     template: str = "auto"
     """Prompt template: auto, chat (the tokenizer's own), qwen_math, r1, plain, or a file: ./mine.txt, ./mine.jinja."""
     reward: tuple[str, ...] | None = None
@@ -250,6 +255,8 @@ class RunFlags:
     """Checkpoints that stay, the newest ones; and the best by held-out accuracy besides."""
     save_dtype: SaveDtypeName | None = None
     """Precision in which the model at the end is saved, such as bfloat16; unset: that of its weights."""
+    push_to_hub: str | None = None
+    """Push the model at the end to this private repository of the hub, such as OWNER/my-model; unset: no push."""
     resume: bool = False
     """Continue the run --name from its newest checkpoint, bit for bit; other flags are read from its config.json."""
     tensor_parallel: int = 1
@@ -268,6 +275,8 @@ class RunFlags:
     """Whole responses written a step, with their rewards."""
     save_rollouts: bool = False
     """Write each step's responses and rewards to runs/NAME/rollouts, for python -m grpo.replay."""
+    log_to: tuple[Literal[LOG_TARGETS], ...] = ()
+    """Trackers besides wandb: tensorboard (runs/NAME/tensorboard), trackio, or both; each needs its library."""
     wandb: WandbMode = "auto"
     """online, offline, off, auto (online where an account is configured, else offline)."""
     wandb_project: str = "grpo"

@@ -207,6 +207,7 @@ def make_logger(config: Config, restored: Restored, ranks: Ranks) -> Logger:
         project=config.wandb_project,
         group=config.wandb_group,
         wandb_id=restored.wandb_id,
+        log_to=config.log_to,
     )
 
 
@@ -298,6 +299,8 @@ def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str, ra
         f"written to: {config.run_folder}",
     ]
     lines += scale_words(config.verifiers, config.truncated, config.correct_at)
+    if inputs.kept:
+        lines.insert(2, f"--keep-rate: {inputs.kept}")
     if config.embedded:
         lines.append(
             "next, a real model on a GPU: python -m grpo.train --algo dr_grpo --model Qwen/Qwen2.5-Math-1.5B "

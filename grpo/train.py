@@ -28,6 +28,7 @@ from grpo.errors import RunError, UserError
 from grpo.evaluation.measures import training_metrics
 from grpo.evaluation.responses import evaluate
 from grpo.evaluation.results import write_results
+from grpo.hub_push import push
 from grpo.interrupts import Interrupted, interruptible
 from grpo.kept_steps import save_skipped, save_step
 from grpo.logs.logger import summary, whole_samples
@@ -241,6 +242,10 @@ def main(arguments: list[str] | None = None) -> int:
                     if parts.critic is not None:
                         save_model(config.run_folder / "critic", parts.critic, parts.tokenizer, config.save_dtype)
                 parts.logger.say(summary(config.run_folder))
+            if config.push_to_hub:  # the run is done, and its folder closed
+                with ranks.together():
+                    if ranks.writes:
+                        print(f"pushed   {push(config.run_folder / 'model', config.push_to_hub)}")
     except OtherRankFailed as error:
         say_end("", error)
         return 1

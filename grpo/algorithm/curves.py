@@ -223,9 +223,7 @@ def gae_sentence(name: str, row: Algorithm) -> str:
             "right whatever the critic thinks (--gae-lambda below 1 looks less far ahead)"
         )
     if decay == 0:
-        return (
-            f"under {name} a token is credited with what the critic thinks one token later: as right as the critic is"
-        )
+        return f"under {name} a token is credited with what the critic thinks of the next: as right as it is"
     half = math.log(0.5) / math.log(decay)
     return (
         f"under {name} what is seen {half:,.0f} tokens later counts half: less noise, and as much of the critic's error "

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Literal
 
 from grpo.errors import UserError
 from grpo.flags import DataFlags, EngineFlags, VerifierFlags, check_choices, check_head, flag, require
@@ -21,7 +22,9 @@ class SubjectFlags:
     model: tuple[str, ...] | None = None
     """Models, folders or hub names; the others are compared with the first; unset: the embedded tiny model."""
     data: tuple[str, ...] | None = None
-    """Data sets, as --data of grpo.train; their test splits; unset: arithmetic (embedded) or math500."""
+    """Data sets, as --data of grpo.train; unset: arithmetic (embedded) or math500."""
+    split: Literal["test", "train"] = "test"
+    """Split of the sets that have some; train measures pass rates, for --keep-rate of grpo.train."""
     problems: int | None = None
     """The first so many problems of each set; unset: 256 (embedded) or all."""
     template: tuple[str, ...] = ("auto",)

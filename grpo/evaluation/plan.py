@@ -15,11 +15,12 @@ from typing import Any
 
 from grpo.errors import UserError
 from grpo.evaluation.options import Options
-from grpo.evaluation.results import ProblemResult, problem_key, read_results, write_results
+from grpo.evaluation.results import ProblemResult, read_results, write_results
 from grpo.evaluation.sets import load_sets
 from grpo.files import cut_torn_line, read_json, write_json
 from grpo.model.pretrained import check_model, load_tokenizer
 from grpo.presets import EMBEDDED_MODEL
+from grpo.problems.pass_rates import problem_key
 from grpo.problems.set_names import data_name, unique_names
 from grpo.problems.templates import encode, is_file, template_of
 from grpo.records import Problem

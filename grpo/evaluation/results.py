@@ -8,7 +8,6 @@ Two such files of the same problems are all that a paired comparison needs: noth
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from grpo.errors import UserError
 from grpo.files import append_jsonl, read_jsonl, write_jsonl
+from grpo.problems.pass_rates import problem_key
 from grpo.records import Message
 
 
@@ -63,11 +63,6 @@ class ProblemResult:
     def key(self) -> str:
         """What makes it the same problem in another evaluation."""
         return problem_key(self.prompt, self.answer)
-
-
-def problem_key(prompt: str | list[Message], answer: Any) -> str:
-    """A problem is the same where prompt and gold answer are."""
-    return json.dumps([prompt, answer], default=str)
 
 
 def write_results(path: Path, results: Sequence[ProblemResult]) -> None:

@@ -14,7 +14,7 @@ def load_sets(options: Options) -> dict[str, tuple[list[Row], tuple[str, ...]]]:
     sets = {}
     for data in dict.fromkeys(options.data):
         named = {} if is_built_in(data) and len(options.data) > 1 else columns  # several: those of data/ have their own
-        rows = load_rows(data, "test", data_dir=options.data_dir, **named)[: options.problems]
+        rows = load_rows(data, options.split, data_dir=options.data_dir, **named)[: options.problems]
         reward = options.reward or data_rewards(data)
         rows = [{"max_response_tokens": options.max_response_tokens} | row for row in rows]  # as in training
         check_specs(reward, set(rows[0]))

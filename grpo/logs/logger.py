@@ -1,4 +1,4 @@
-"""Where a run is written: console, config.json, metrics.jsonl, samples.jsonl, and wandb. The loop never asks which.
+"""Where a run is written: console, config.json, metrics.jsonl, samples.jsonl, and trackers. The loop never asks which.
 
 with Logger(Path("runs/first"), steps=100, config={}, wandb_mode="off", project="grpo") as logger:
     logger.log({"step": 1, "reward/mean": 0.5})
@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from grpo.algorithm.credit import Credit
 from grpo.errors import UserError
 from grpo.files import append_jsonl, read_jsonl, write_json, write_jsonl
+from grpo.logs.log_targets import Guarded, begin_all
 from grpo.logs.metric_names import Metrics
 from grpo.logs.run_versions import commit, versions
 from grpo.logs.wandb_run import WandbRun, resolve_wandb_mode
@@ -54,6 +55,7 @@ class Logger:
         project: str,
         group: str | None = None,
         wandb_id: str | None = None,
+        log_to: Sequence[str] = (),
     ) -> None:
         wandb_mode = resolve_wandb_mode(wandb_mode)  # refused before the folder is made, which would then be in the way
         config = {**config, "versions": versions(), "commit": commit()}
@@ -72,6 +74,16 @@ class Logger:
                 if new:
                     shutil.rmtree(folder)
                 raise
+        self.targets: list[Guarded] = begin_all(
+            log_to,
+            folder,
+            project=project,
+            group=group,
+            config=config,
+            rows=rows,
+            resumed=first_step > 1,
+            say=self.say,
+        )
         self.folder = folder
         self.rows = rows
         """What a resumed run has logged before."""
@@ -102,6 +114,8 @@ class Logger:
         self.progress.stop()
         if self.wandb is not None:
             self.wandb.finish(exit_code=0 if kind is None else 1)
+        for target in self.targets:
+            target.finish()
 
     @property
     def wandb_id(self) -> str | None:
@@ -137,6 +151,8 @@ class Logger:
         self._remember(metrics)
         if self.wandb is not None:
             self.wandb.log(metrics, samples)
+        for target in self.targets:
+            target.log(metrics)
         self.progress.update(self.task, completed=metrics["step"])
         self.say(step_line(metrics))
 
@@ -226,6 +242,8 @@ def summary(folder: Path) -> str:
     lines.append(f"model    {folder / 'model'} (a Hugging Face folder)")
     if (folder / "adapter").is_dir():
         lines.append(f"adapter  {folder / 'adapter'} (the LoRA adapter alone, which peft loads)")
+    if (folder / "tensorboard").is_dir():
+        lines.append(f"tensorboard --logdir {folder / 'tensorboard'} shows the curves")
     lines.append(f"metrics  {folder / 'metrics.jsonl'}, samples.jsonl and config.json beside it")
     if (folder / "wandb").is_dir():
         lines.append(f"wandb    {folder / 'wandb'} (offline runs: `wandb sync` uploads them)")

@@ -49,7 +49,13 @@ def model_folder(source: str) -> Path | None:
 
 
 def check_whole(path: Path) -> None:
-    """Raises: UserError for the folder of an adapter."""
+    """Raises: UserError for the folder of an adapter, and for that of a run, which has its model in it."""
+    if (path / "metrics.jsonl").is_file():
+        inside = [str(folder) for folder in sorted([path / "model", *path.glob("checkpoint-*")]) if folder.is_dir()]
+        raise UserError(
+            f"{path} is the folder of a run, and no model. "
+            + (f"Its models are: {', '.join(inside)}. Give one of them." if inside else "It has not saved a model yet.")
+        )
     if (path / "adapter_config.json").is_file():
         raise UserError(
             f"{path} is a LoRA adapter and not a whole model. Give the merged model: a run with --lora-rank saves it "

@@ -37,8 +37,8 @@ CHUNK = 16
 class Outcome:
     """What came of one call."""
 
-    reward: float | list[float | None] | None = 0.0
-    """None: does not apply. A list: the call was of a batch verifier."""
+    reward: float | list[float | dict[str, str] | None] | None = 0.0
+    """None: does not apply. A list: of a batch verifier's call, where {"error": text} is a failed response."""
     seconds: float = 0.0
     failure: str | None = None
     """None, "error" or "timeout"."""
@@ -48,12 +48,13 @@ class Outcome:
 
 
 class Call:
-    """One call of one verifier: its name, what goes to the worker, and what has come of it (None until it is done)."""
+    """One call of one verifier: its name, what goes to the worker, how many responses it is about, and what has come
+    of it (None until it is done)."""
 
-    __slots__ = ("name", "outcome", "payload")
+    __slots__ = ("name", "outcome", "payload", "responses")
 
-    def __init__(self, name: str, payload: bytes) -> None:
-        self.name, self.payload, self.outcome = name, payload, None
+    def __init__(self, name: str, payload: bytes, responses: int = 1) -> None:
+        self.name, self.payload, self.responses, self.outcome = name, payload, responses, None
 
 
 LULL = 0.1
@@ -82,7 +83,7 @@ class Pool:
         """Why the pool has stopped for good."""
         self._start = partial(WorkerProcess, [verifier.spec for verifier in verifiers], memory_limit, os.getcwd())
         self._size, self._spares = workers, spares
-        self._limits = {verifier.name: verifier.time_limit or time_limit for verifier in verifiers}
+        self._time_limit, self._own_limits = time_limit, {v.name: v.time_limit for v in verifiers if v.time_limit}
         self._changed = changed
         self._queue: deque[Call] = deque()
         self._workers: list[WorkerProcess] = []
@@ -218,12 +219,17 @@ class Pool:
                 raise UserError(f"a worker process did not import its verifiers within {LOAD_LIMIT:g} s.")
             call = worker.calls.popleft()
             self._discard(worker)
-            limit = self._limits[call.name]
-            message = f"it took longer than the time limit of {limit:g} s"
+            limit = self._limit(call)
+            of = f" for {call.responses} responses" if call.responses > 1 else ""
+            message = f"it took longer than the time limit of {limit:g} s{of}"
             self._resolve(call, Outcome(0.0, limit, "timeout", message))
 
     def _start_clock(self, worker: WorkerProcess) -> None:
-        worker.deadline = time.monotonic() + self._limits[worker.calls[0].name] if worker.calls else math.inf
+        worker.deadline = time.monotonic() + self._limit(worker.calls[0]) if worker.calls else math.inf
+
+    def _limit(self, call: Call) -> float:
+        """Seconds: what the verifier's file says, for a call; else what each response of the call may take."""
+        return self._own_limits.get(call.name) or self._time_limit * call.responses
 
     def _lost(self, worker: WorkerProcess) -> None:
         """A worker process has ended by itself: the call it was at is to blame, or what it was loading."""

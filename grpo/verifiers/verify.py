@@ -70,7 +70,8 @@ class Verifiers:
         specs: verifiers as on the command line, weights included.
         workers: processes that verify at the same time. One more is kept ready, to step in for one that is killed, and
             each batch verifier has one of its own, since it gets a whole step's responses in one call.
-        time_limit: seconds of wall clock for one call, of verifiers whose file names no TIME_LIMIT.
+        time_limit: seconds of wall clock for one response, of verifiers whose file names no TIME_LIMIT; a call of a
+            batch verifier has as many times that as it gets responses.
         memory_limit: MiB of address space for one call, above what the worker uses after its imports; 0 for no limit.
         max_failure_share: share of a step's responses on which a verifier may fail before the run stops.
         correct_at: the reward of the first verifier from which on a response is correct.
@@ -212,7 +213,7 @@ class Verifiers:
         pool = self._pools[verifier.name]
         key = payload if verifier.kind == "single" else verifier.name.encode() + payload
         if key not in self._known:
-            self._known[key] = call = Call(verifier.name, payload)
+            self._known[key] = call = Call(verifier.name, payload, responses=message[1])
             pool.put(call)
         return self._known[key]
 
@@ -247,7 +248,14 @@ class Verifiers:
 
 def _each(calls: Sequence[Call]) -> list[Outcome]:
     outcomes = [call.outcome or Outcome() for call in calls]
-    return [replace(o, reward=o.reward[i]) if isinstance(o.reward, list) else o for i, o in enumerate(outcomes)]
+    return [_one_of(o, o.reward[i]) if isinstance(o.reward, list) else o for i, o in enumerate(outcomes)]
+
+
+def _one_of(batch: Outcome, said: float | dict[str, str] | None) -> Outcome:
+    """One response of a batch verifier's call: its reward, or the error that stands in its place."""
+    if isinstance(said, dict):
+        return replace(batch, reward=0.0, failure="error", message=said["error"])
+    return replace(batch, reward=said)
 
 
 def _close(pools: Sequence[Pool]) -> None:

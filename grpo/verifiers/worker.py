@@ -63,8 +63,9 @@ def to_reward(value: Any) -> float | None:
     raise WrongReturn(f"returned {_shown(value)} of type {type(value).__name__}, which is not a finite number or None")
 
 
-def to_rewards(value: Any, count: int) -> list[float | None]:
-    """The return of a batch verifier as a list of `count` rewards.
+def to_rewards(value: Any, count: int) -> list[float | dict[str, str] | None]:
+    """The return of a batch verifier as a list of `count` rewards; an exception in place of one is the failure of that
+    response, and becomes {"error": text}.
 
     Raises: WrongReturn where it is not a list, of another length, or holds what `to_reward` refuses.
     """
@@ -74,7 +75,7 @@ def to_rewards(value: Any, count: int) -> list[float | None]:
         raise WrongReturn(f"returned {_shown(value)} of type {type(value).__name__}, not a list of {count} rewards")
     if len(values) != count:
         raise WrongReturn(f"returned {len(values)} rewards for {count} responses")
-    return [to_reward(each) for each in values]
+    return [{"error": _described(each, "")} if isinstance(each, Exception) else to_reward(each) for each in values]
 
 
 def _shown(value: Any) -> str:
@@ -102,7 +103,7 @@ async def _awaited(value):
     return await value
 
 
-def call(verifier: Verifier, count: int, arguments: dict[str, Any]) -> float | list[float | None] | None:
+def call(verifier: Verifier, count: int, arguments: dict[str, Any]) -> Any:
     """Call a verifier on one response, or on lists over `count` of them."""
     value = verifier.function(**arguments)
     if inspect.isawaitable(value):

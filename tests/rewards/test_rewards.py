@@ -17,6 +17,7 @@ import referencing.exceptions
 import tiny_reward_model
 from hypothesis import given
 from hypothesis import strategies as st
+from judge_server import JudgeServer
 
 from grpo import plugins
 
@@ -79,6 +80,13 @@ def settings(request, tmp_path, monkeypatch):
         pytest.skip("the sandbox is made of Landlock and seccomp")
     if request.node.callspec.params["name"] == "reward_model":
         monkeypatch.setenv("GRPO_REWARD_MODEL", str(tiny_reward_model.save(tmp_path / "model")))
+    if request.node.callspec.params["name"] != "llm_judge":
+        yield
+        return
+    with JudgeServer() as server:
+        monkeypatch.setenv("GRPO_JUDGE_URL", server.url)
+        monkeypatch.setenv("GRPO_JUDGE_MODEL", "judge")
+        yield
 
 
 def call(name, response):

@@ -209,3 +209,16 @@ def test_a_time_limit_that_is_none_is_refused(file, limit):
     spec = file(f"TIME_LIMIT = {limit}\ndef reward(response):\n    return 1.0\n")
     with pytest.raises(UserError, match=r"TIME_LIMIT in its file is .*must be seconds"):
         check_specs([spec], {"answer"})
+
+
+def test_a_batch_has_the_limit_of_each_of_its_responses(file):
+    """Two responses have twice the limit of one; TIME_LIMIT is that of the whole call."""
+    sleeps = "import time\n{}\ndef reward(responses):\n    time.sleep(0.7)\n    return [1.0] * len(responses)\n"
+    limits = dict(time_limit=0.5, max_failure_share=1.0)
+    spec = file(sleeps.format(""))
+    assert rewards_of([spec], [group(["a", "b"])], **limits).total.tolist() == [[1, 1]]
+    assert rewards_of([spec], [group(["a"])], **limits).timeouts == {"mine": 1}
+    hasty = file(sleeps.format("TIME_LIMIT = 0.3"), "hasty.py")
+    with Verifiers([hasty], **limits) as verifiers:
+        outcomes = verifiers.outcomes([group(["a", "b"])])["hasty"]
+    assert [o.message for o in outcomes] == ["it took longer than the time limit of 0.3 s for 2 responses"] * 2

@@ -149,3 +149,14 @@ def test_a_wrong_return_of_a_batch_says_what_came_back(file, body, said):
     spec = file(f"def reward(responses):\n    return {body}\n")
     with pytest.raises(UserError, match=f"verifier 'mine' {said}.*a batch verifier returns a list of these"):
         rewards_of([spec], [group(["a", "b"])])
+
+
+def test_an_exception_in_a_batch_is_the_failure_of_that_response(file):
+    spec = file("""
+        def reward(responses):
+            return [ValueError("too odd") if r == "odd" else 1.0 for r in responses]
+    """)
+    rewards = rewards_of([spec], [group(["a", "odd", "c"])])
+    assert rewards.total.tolist() == [[1, 0, 1]] and rewards.errors == {"mine": 1}
+    with pytest.raises(UserError, match=r"failed on at least 2 of 3 responses.*ValueError: too odd"):
+        rewards_of([spec], [group(["odd", "odd", "c"])])
