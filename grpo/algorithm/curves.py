@@ -225,7 +225,4 @@ def gae_sentence(name: str, row: Algorithm) -> str:
     if decay == 0:
         return f"under {name} a token is credited with what the critic thinks of the next: as right as it is"
     half = math.log(0.5) / math.log(decay)
-    return (
-        f"under {name} what is seen {half:,.0f} tokens later counts half: less noise, and as much of the critic's error "
-        "as it looks less far"
-    )
+    return f"under {name} what is seen {half:,.0f} tokens later counts half: less noise, and more of the critic's error"
