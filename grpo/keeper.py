@@ -43,13 +43,13 @@ class Keeper:
     def whole_step(self, step: int) -> Iterator[None]:
         """From the first change of the weights to the step's row: a Ctrl-C or SIGTERM waits for the end of it."""
         with held_back():
-            before, moves, self.whole = self.whole, self.trained.policy.moves, None
+            before, moves, self.whole = self.whole, self.trained.moves, None
             try:
                 yield
             finally:
                 if self.logger.last_step == step:  # the row is written after the last update, even if the sync failed
                     self.whole = step
-                elif self.trained.policy.moves == moves:  # as where memory runs out in the first backward pass
+                elif self.trained.moves == moves:  # as where memory runs out in the first backward pass
                     self.whole = before
 
     def save_if_due(self, step: int, accuracy: float | None) -> None:

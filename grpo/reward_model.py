@@ -35,7 +35,7 @@ from grpo.model.scalar_model import Pulled, ScalarModel, conversations, make_sca
 from grpo.out_of_memory import out_of_memory
 from grpo.preferences.journal import Journal, count_updates, passes
 from grpo.preferences.load import load_comparisons
-from grpo.preferences.report import Judged, Report, pair_accuracy, report, words
+from grpo.preferences.reward_report import Judged, Report, pair_accuracy, report, words
 from grpo.problems.preferences import HELD_OUT, Comparison, split_by_prompt
 from grpo.records import Batch
 

@@ -177,7 +177,7 @@ def check_course(parts: Parts, metrics: Metrics) -> None:
         parts.logger.say(f"warning: {warning.text} (--stop-on {warning.name} would end the run here)")
         if warning.stops:
             raise RunError(f"--stop-on {warning.name}: {warning.text}")
-    if metrics["policy/skipped_in_a_row"] >= MAX_SKIPPED:
+    if max(metrics["policy/skipped_in_a_row"], metrics.get("critic/skipped_in_a_row") or 0) >= MAX_SKIPPED:
         raise RunError(
             f"{MAX_SKIPPED} updates in a row had a NaN or infinite number in them and were skipped. Look at the last "
             "rows of metrics.jsonl for a loss, KL or gap that ran away. Most often --learning-rate is too high: begin "

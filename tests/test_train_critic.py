@@ -67,3 +67,23 @@ def test_what_is_no_critic_is_refused_before_a_model_is_loaded(tmp_path, capsys,
     assert f"--critic small knows 320 tokens, and --model {EMBEDDED_MODEL} {size}" in capsys.readouterr().err
     with pytest.raises(UserError, match="--advantage gae with 2 processes of torchrun: it needs a critic"):
         check_ranks(parse(["--algo", "ppo", "--engine", "auto"]), 2)
+
+
+def test_a_step_that_fails_after_the_critic_has_moved_is_not_taken_for_the_last_whole_one(tmp_path, monkeypatch):
+    """In the warm-up the policy's weights stay, and the critic's are between two steps."""
+    from grpo import train
+
+    real, calls = train.step_metrics, []
+
+    def failing(*arguments, **settings):
+        calls.append(1)
+        if len(calls) == 3:
+            raise ZeroDivisionError("the injected fault")
+        return real(*arguments, **settings)
+
+    monkeypatch.setattr(train, "step_metrics", failing)
+    flags = [*SMALL, *FLAGS, *ONE, "--steps", "4", "--critic-warmup", "3", "--name", "run"]
+    with pytest.raises(ZeroDivisionError) as error:
+        main(flags)
+    assert "not saved: the weights were between two steps" in "\n".join(error.value.__notes__)
+    assert {path.name for path in (tmp_path / "runs" / "run").glob("checkpoint-*")} == {"checkpoint-2"}

@@ -46,6 +46,7 @@ METRICS: dict[str, str] = {
     "critic/explained_variance": "of PPO: share of the returns' variance that is foretold; below 0: less than none",
     "critic/clip": "of PPO: share of tokens whose value moved by more than --value-clip, and gains nothing by it",
     "critic/grad_norm": "of PPO: norm of the critic's gradient before it is cut to --max-grad-norm",
+    "critic/skipped_in_a_row": "of PPO: as for the policy, of the critic's updates; 3 end the run",
     "critic/learning_rate": "of PPO: that of the critic, mean over the step's updates",
     "time/generate": "seconds generating",
     "time/verify": "seconds waiting for verifiers after generation",

@@ -60,6 +60,11 @@ class Trained:
     lengths: EarlierLengths
     critic: ScalarModel | None = None
 
+    @property
+    def moves(self) -> int:
+        """Times that any weights have begun to move."""
+        return self.policy.moves + (0 if self.critic is None else self.critic.moves)
+
 
 @dataclass(frozen=True)
 class Restored:

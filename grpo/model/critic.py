@@ -42,7 +42,7 @@ def update_critic(critic: ScalarModel, batch: Batch, clip: float) -> dict[str, f
     """One step of the critic on an optimizer batch with `old_values` and `returns`. Returns `critic/...`."""
     tokens = batch.mask.sum().clamp(min=1)
     measured = critic.update(replace(batch, token_weights=batch.mask / tokens), ValueObjective(clip))
-    names = ("loss", "value", "clip", "grad_norm", "learning_rate")
+    names = ("loss", "value", "clip", "grad_norm", "learning_rate", "skipped_in_a_row")
     found = {f"critic/{name}": measured[name] for name in names}
     return found | {"critic/explained_variance": explained_variance(batch.old_values, batch.returns, batch.mask)}
 

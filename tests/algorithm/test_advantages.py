@@ -65,7 +65,7 @@ def test_equal_the_formulas_written_by_another_hand(rewards):
 
 def test_worked_examples():
     failed, attempted = doctest.testmod(advantages)
-    assert failed == 0 and attempted == len(ADVANTAGES)
+    assert failed == 0 and attempted == len(ADVANTAGES) - 1  # `gae` has its own in gae.py
 
 
 @pytest.mark.parametrize("name", WITHIN_THE_GROUP)

@@ -4,6 +4,7 @@ torchrun ... tests/model/dealt_program.py FOLDER     # where test_dealt.py has p
 """
 
 import gc
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -104,7 +105,10 @@ mine, model = peak_of(lambda: made("large"))
 size = sum(p.numel() for p in model.parameters()) * 4 / 2**20
 print(f"rank {ranks.rank}: {mine:.0f} MiB at the peak, of a model of {size:.0f}")
 copy = peak_of(lambda: loaded("large"))[0]
-assert size > 150 and copy > 0.95 * size  # a guard: so much it is where a rank has a copy
+assert size > 300 and copy > 0.95 * size  # a guard: so much it is where a rank has a copy
 if not ranks.writes:
     assert mine < 0.65 * size
 same(model, loaded("large"))
+ranks.exchange(None)
+sys.stdout.flush()
+os._exit(0)  # as the command ends (rank_end.py): gloo's threads may abort a process that is taken down

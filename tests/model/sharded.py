@@ -3,6 +3,7 @@
 torchrun ... tests/model/sharded.py FOLDER OUT NODES CASE ...     # what rank 0 has found of the cases, into OUT
 """
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -133,3 +134,5 @@ if __name__ == "__main__":
     results = {name: found(Path(folder), ranks, **CASES[name]) for name in names}
     if ranks.writes:
         torch.save(results, out)
+    ranks.exchange(None)
+    os._exit(0)  # as the command ends (rank_end.py): gloo's threads may abort a process that is taken down

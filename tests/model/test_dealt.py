@@ -23,7 +23,7 @@ def test_two_ranks(tmp_path):
     config = shutil.copytree(tmp_path / "untied", tmp_path / "two heads") / "config.json"
     write_json(config, read_json(config, "") | {"tie_word_embeddings": True})
     shape = dict(hidden_size=512, intermediate_size=2048, num_attention_heads=8, num_key_value_heads=2)
-    large = Qwen2Config(vocab_size=320, num_hidden_layers=11, tie_word_embeddings=True, **shape)
+    large = Qwen2Config(vocab_size=320, num_hidden_layers=22, tie_word_embeddings=True, **shape)
     Qwen2ForCausalLM(large).to(torch.bfloat16).save_pretrained(tmp_path / "large")
     make_tokenizer().save_pretrained(tmp_path / "large")
     print(torchrun(2, ROOT / "tests" / "model" / "dealt_program.py", tmp_path, cwd=tmp_path))

@@ -77,7 +77,7 @@ def test_missing_file_and_missing_answer_column(jsonl, tmp_path):
 
 
 def test_unknown_name_lists_what_exists():
-    with pytest.raises(UserError, match=r"Built-in: .*arithmetic, .*gsm8k, math12k, math500"):
+    with pytest.raises(UserError, match=r"Built-in: .*arithmetic, .*gsm8k, .*math12k, math500"):
         load_rows("gsm9k", "train")
 
 

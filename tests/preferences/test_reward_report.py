@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from grpo.preferences.report import Judged, pair_accuracy, report, softplus, words
+from grpo.preferences.reward_report import Judged, pair_accuracy, report, softplus, words
 
 LN = math.log
 JUDGED = [
