@@ -20,6 +20,7 @@ from pathlib import Path
 
 from transformers import Qwen2Config
 
+from grpo.algorithm.choices import WITH_CRITIC
 from grpo.algorithm.table import ALGORITHMS, EVERYWHERE
 from grpo.card import make_plan
 from grpo.compare import Options as CompareOptions
@@ -63,9 +64,12 @@ def algorithms(departures: str = "grpo/algorithm/README.md") -> str:
             "cispo": f"{row.ratio}, cap {row.ratio_cap:g}",
             "unclipped": row.ratio,
         }.get(row.surrogate, "")
-        kl = f"{row.kl_coef:g} {row.kl_estimator}" if row.kl_coef else "0"
+        kl = f"{row.kl_coef:g} {row.kl_estimator if row.kl_in == 'loss' else 'in the reward'}" if row.kl_coef else "0"
         also = [*row.penalties, *(["dynamic sampling"] if row.dynamic_sampling else [])]
         also += ["drops uniform groups"] if row.uniform_groups == "drop" else []
+        also += ["a critic"] if row.advantage in WITH_CRITIC else []
+        also += ["whitened"] if row.whiten else []
+        also += [f"KL of a step ≤ {row.max_kl:g}"] if row.max_kl else []
         link = f"[{len(row.departures)}]({departures}#{name})"
         cells = [row.advantage, row.aggregation, row.surrogate, limits, kl, row.truncated, ", ".join(also), link]
         lines.append([f"`{name}`", *cells])
