@@ -108,7 +108,7 @@ class Settings:
         return cls(
             url=given["URL"].rstrip("/") + "/chat/completions",
             model=given["MODEL"],
-            key=given.get("KEY", ""),
+            key=_key(given.get("KEY", "")),
             template=template,
             cache=given.get("CACHE", ""),
             concurrency=int(_number(given, "CONCURRENCY", 16, least=1)),
@@ -216,16 +216,17 @@ async def _asked(client: Any, settings: Settings, mark: str, text: str) -> float
         try:
             answer = await asyncio.wait_for(client.post(settings.url, json=body), settings.timeout)
         except (httpx.HTTPError, TimeoutError) as error:
-            said = f"{type(error).__name__} {error}".strip()
+            said = _without_key(settings, f"{type(error).__name__} {error}".strip())
         else:
             if answer.status_code == 200:
                 reply = _reply(answer)
                 found = None if reply is None else verdict(reply, mark)
                 if found is not None:
                     return found
-                said = f"a reply without a verdict: {(answer.text if reply is None else reply)[-120:]!r}"
+                shown = _without_key(settings, answer.text if reply is None else reply)
+                said = f"a reply without a verdict: {shown[-120:]!r}"
             else:
-                said = f"status {answer.status_code}: {answer.text[:120]!r}"
+                said = f"status {answer.status_code}: {_without_key(settings, answer.text)[:120]!r}"
                 if answer.status_code not in AGAIN and answer.status_code < 500:
                     error = JudgeError(f"the judge at {settings.url} answered {said}")
                     error.for_all = answer.status_code in FOR_ALL
@@ -256,6 +257,19 @@ def _unit() -> float:
 
 def _longest(settings: Settings) -> float:
     return (settings.retries + 1) * (settings.timeout + LONGEST_WAIT)
+
+
+def _key(text: str) -> str:
+    """The key, without white space around it. Raises: JudgeError without the key in it, where no header can hold it."""
+    key = text.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise JudgeError("llm_judge: GRPO_JUDGE_KEY has a line break or a character outside ASCII. Copy the key again.")
+    return key
+
+
+def _without_key(settings: Settings, text: str) -> str:
+    """What a server or the client says, for people: some servers repeat the key that they refuse."""
+    return text.replace(settings.key, "(the key)") if settings.key else text
 
 
 def _number(given: Mapping[str, str], name: str, default: float, least: float) -> float:

@@ -28,3 +28,12 @@ def test_its_scripts_extras_and_flags_exist():
 def test_its_python_is_one_that_the_project_takes():
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     assert wanted == ">=3.11" and re.search(r"^FROM python:3\.11-slim$", TEXT, re.M)
+
+
+def test_what_git_ignores_stays_out_of_an_image():
+    """A virtual environment is gigabytes, and that of another machine is of no use there."""
+    ignored, left_out = (
+        (ROOT / name).read_text().split("\n") for name in (".gitignore", "scripts/Dockerfile.dockerignore")
+    )
+    wanted = {line.strip("/") if line.startswith("/") else f"**/{line.strip('/')}" for line in ignored if line}
+    assert wanted | {".git"} == {line for line in left_out if line and not line.startswith("#")}

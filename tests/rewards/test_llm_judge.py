@@ -115,6 +115,26 @@ def test_a_refused_key_ends_it_at_once(served):
     assert len(server.asked) <= 2 and "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize("status", [200, 400, 401, 500])
+def test_a_server_that_repeats_the_key_does_not_get_it_printed(served, status):
+    said = "x" * 110 + "secret-of-a-test"  # the message is cut within it
+    server = served(lambda text, mark, before: (status, said), KEY=" secret-of-a-test\n", RETRIES=0)
+    try:
+        [error] = reward(["a"], prompts=["q"])
+    except JudgeError as raised:
+        error = raised
+    assert isinstance(error, JudgeError) and "secret" not in str(error) and "(the key" in str(error)
+    assert server.keys == ["Bearer secret-of-a-test"]
+
+
+@pytest.mark.parametrize("key", ["secret\r\nx", "secr\u00e9t"])
+def test_a_key_that_no_header_can_hold_is_refused_unseen(served, key):
+    server = served(KEY=key)
+    with pytest.raises(JudgeError, match="GRPO_JUDGE_KEY has a line break or a character outside ASCII") as error:
+        reward(["a"], prompts=["q"])
+    assert "secr" not in str(error.value) and server.asked == []
+
+
 def test_no_server(monkeypatch):
     monkeypatch.setattr(judge, "_unit", lambda: 0.001)
     monkeypatch.setenv("GRPO_JUDGE_URL", "http://127.0.0.1:9/v1")
