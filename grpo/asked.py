@@ -19,16 +19,17 @@ from grpo.algorithm.table import ALGORITHMS, FORMER_NAMES
 from grpo.cells import check_cells
 from grpo.config import Config
 from grpo.errors import UserError
-from grpo.flags import check_choices, check_head, flag, require
+from grpo.flags import check_choices, check_head, require
 from grpo.hub_push import check_push
 from grpo.logs.log_targets import check_log_targets
 from grpo.model.model_folder import check_model_files
 from grpo.model.settings import check_optimizer
-from grpo.presets import EMBEDDED_MODEL, LORA_RATE, PRESETS
+from grpo.presets import EMBEDDED_MODEL, LORA_RATE, preset_of
 from grpo.problems.rows import data_rewards
 from grpo.problems.templates import check_prompts
 from grpo.resume import resumed
 from grpo.rows_of_run import check_data
+from grpo.update_checks import check_critic, check_lora, check_old_kl, check_trust_region
 
 RULES = {
     "must be more than 0": (
@@ -123,7 +124,7 @@ def completed(config: Config, given: Collection[str] | None = None) -> Config:
     if config.algo not in ALGORITHMS:
         raise UserError(f"There is no algorithm '{config.algo}'. --algo takes: {', '.join(ALGORITHMS)}.")
     given = config.given() if given is None else given
-    preset = PRESETS["embedded" if config.model in (None, str(EMBEDDED_MODEL)) else "real"]
+    preset = preset_of(config.model)
     model = config.model or str(EMBEDDED_MODEL)
     filled = {**preset, **asdict(ALGORITHMS[config.algo]), "model": model}
     unset = {field.name for field in fields(Config) if getattr(config, field.name) is None}
@@ -191,21 +192,6 @@ def check_step(config: Config) -> None:
         )
 
 
-def check_lora(config: Config) -> None:
-    """The flags of an adapter are there for one. Raises: UserError."""
-    others = {"--lora-alpha": config.lora_alpha, "--lora-targets": config.lora_targets}
-    if config.lora_rank is None and (given := [name for name, value in others.items() if value is not None]):
-        raise UserError(
-            f"{' and '.join(given)} without --lora-rank: all weights would be trained, and there is no adapter. Give a "
-            "rank, such as --lora-rank 16, or leave it out."
-        )
-    if config.lora_rank is not None and config.reference_device == "cpu":
-        raise UserError(
-            "--reference-device cpu with --lora-rank: the reference is the model with its adapter switched off. There "
-            "is no second model that could rest on the host, and no memory to save. Leave --reference-device out."
-        )
-
-
 def check_algorithm(config: Config) -> None:
     """What belongs to the algorithm's row, and is no cell of it. Raises: UserError."""
     if config.loss_term is not None:
@@ -228,60 +214,12 @@ def check_algorithm(config: Config) -> None:
     check_old_kl(config)
 
 
-def check_critic(config: Config) -> None:
-    """Its flags are there for one. Raises: UserError."""
-    names = ("critic", "critic_learning_rate", "critic_warmup")
-    if config.advantage not in WITH_CRITIC and (given := [flag(name) for name in names if getattr(config, name)]):
-        raise UserError(
-            f"{' and '.join(given)} with --advantage {config.advantage}: there is no critic. It belongs to the "
-            "advantage gae, as in --algo ppo. Leave it out, or add that."
-        )
-    if config.critic_warmup >= config.steps:
-        raise UserError(
-            f"--critic-warmup {config.critic_warmup} of --steps {config.steps}: the policy would never be trained. "
-            "Lower it, or raise --steps."
-        )
-    if config.critic is not None:
-        check_model_files(config.critic)
-
-
-def check_trust_region(config: Config) -> None:
-    """What a step of its own kind cannot be combined with. Raises: UserError."""
-    refused = {
-        "--updates-per-step or --epochs-per-step above 1": config.off_policy,
-        "--lora-rank": config.lora_rank is not None,
-        "--precision bfloat16": config.precision == "bfloat16",
-        f"--optimizer {config.optimizer}": config.optimizer != "adamw",
-        f"--schedule {config.schedule}": config.schedule != "constant",
-        "--compile": config.compile,
-    }
-    if config.max_kl and (given := [name for name, is_given in refused.items() if is_given]):
-        raise UserError(
-            f"--max-kl {config.max_kl:g} with {' and '.join(given)}: a trust region makes one step of its own length "
-            "on all weights, in float32, and no optimizer takes part. Leave that out, or use --max-kl 0."
-        )
-
-
 def check_group_size(config: Config) -> None:
     """For an advantage that compares a response with its group. Raises: UserError for a group of one."""
     if config.responses_per_problem == 1:
         raise UserError(
             f"--responses-per-problem 1 with --advantage {config.advantage}: a response is compared with its group, "
             "and in a group of one every advantage is 0, so nothing would be learnt. Use 2 or more (8 is usual)."
-        )
-
-
-def check_old_kl(config: Config) -> None:
-    """PPO's penalty needs a second update, and its target a weight to start from. Raises: UserError."""
-    if config.old_kl_coef and not config.off_policy:
-        raise UserError(
-            f"--old-kl-coef {config.old_kl_coef} weighs the KL to the policy that sampled, which is 0 with one update "
-            "a step. Raise --updates-per-step or --epochs-per-step, or leave it out."
-        )
-    if config.old_kl_target is not None and not (config.old_kl_target > 0 and config.old_kl_coef):
-        raise UserError(
-            f"--old-kl-target {config.old_kl_target} adapts the weight of the KL to the policy that sampled, so it "
-            f"must be more than 0 and needs an --old-kl-coef to start from (now {config.old_kl_coef})."
         )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection
 
 from grpo import plugins
 from grpo.algorithm.choices import ADVANTAGE_NAMES, AGGREGATION_NAMES, PAIRED, WITH_CRITIC, limits
-from grpo.algorithm.table import FORMER_NAMES, Algorithm
+from grpo.algorithm.row import Algorithm
+from grpo.algorithm.table import FORMER_NAMES
 from grpo.errors import UserError
 from grpo.flags import flag, require
 

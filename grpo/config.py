@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from grpo.algorithm.choices import PAIRED
-from grpo.algorithm.table import ALGORITHMS, Algorithm
+from grpo.algorithm.row import Algorithm
+from grpo.algorithm.table import ALGORITHMS
 from grpo.flags import DataFlags, EngineFlags, VerifierFlags
 from grpo.model.settings import LoraSettings, OptimizerSettings
 from grpo.presets import EMBEDDED_MODEL

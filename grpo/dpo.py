@@ -17,19 +17,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import transformers
 from transformers import PreTrainedTokenizerBase
 
 from grpo.algorithm.objective import Objective
-from grpo.algorithm.table import Algorithm
+from grpo.algorithm.row import Algorithm
 from grpo.devices import check_device, torch_device
-from grpo.errors import RunError, UserError
+from grpo.errors import UserError
 from grpo.model.batching import collate
 from grpo.model.checkpoint import save_model
 from grpo.model.policy import Policy
 from grpo.model.pretrained import load_model, load_tokenizer
 from grpo.model.recompute import recompute_layers
 from grpo.out_of_memory import out_of_memory
+from grpo.preferences.command import exit_status
 from grpo.preferences.journal import Journal, count_updates, passes
 from grpo.preferences.load import load_comparisons
 from grpo.preferences.pair_credit import PairCredit, PairLoss, numbers, pair_credit
@@ -156,13 +156,7 @@ def run(options: Options) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command. Exit status: 0 done, 1 the run could not go on, 2 bad input."""
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        run(asked(arguments))
-    except (UserError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
-    return 0
+    return exit_status(run, asked, arguments)
 
 
 if __name__ == "__main__":

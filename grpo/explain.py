@@ -30,7 +30,7 @@ from grpo.algorithm import curves
 from grpo.algorithm.choices import PAIRED, WITH_CRITIC
 from grpo.algorithm.curves import Curves
 from grpo.algorithm.kl import KL_ESTIMATORS
-from grpo.algorithm.table import Algorithm
+from grpo.algorithm.row import Algorithm
 from grpo.errors import UserError
 from grpo.files import written_whole
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from grpo.algorithm.table import ALGORITHMS, Algorithm
+from grpo.algorithm.row import Algorithm
+from grpo.algorithm.table import ALGORITHMS
 from grpo.cells import check_cells
 from grpo.errors import UserError
 from grpo.flags import check_choices

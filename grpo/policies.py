@@ -37,8 +37,6 @@ def make_policy(source: str, config: Config, ranks: Ranks | None = None) -> Poli
 
     def made(device: str) -> PreTrainedModel:
         model = load(whole(source, config), config, device)
-        if config.max_kl:
-            check_size(model)
         if config.lora is not None:
             add_adapter(model, config.lora, base=config.model, dtype=PRECISIONS[config.precision], seed=config.seed)
             if source != config.model and device != "meta":
@@ -89,9 +87,15 @@ def make_reference(policy: Policy, config: Config, checkpoint: Path | None) -> R
     return reference
 
 
+def check_trust_region(config: Config) -> None:
+    """Raises: UserError, before a model is loaded, for one that is too large for a trust region."""
+    if config.max_kl:
+        check_size(load(config.model, config, "meta"))
+
+
 def check_critic(config: Config) -> None:
     """Raises: UserError, before a model is loaded, for a --critic that is no model of one number over its tokens."""
-    if config.critic is None:
+    if config.critic is None or config.resume:  # a resumed run has its own
         return
     own = load_config(config.model, trust_remote_code=config.trust_remote_code).get_text_config()
     found = check_scalar(config.critic, trust_remote_code=config.trust_remote_code).get_text_config()

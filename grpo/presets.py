@@ -43,6 +43,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What an unset flag means: `embedded` without --model, `real` with it."""
 
+
+def preset_of(model: str | None) -> dict[str, Any]:
+    """What unset flags mean for a model; None: for the embedded one."""
+    return PRESETS["embedded" if model in (None, str(EMBEDDED_MODEL)) else "real"]
+
+
 LORA_RATE = 10
 """What the learning rate of a preset is multiplied by for a LoRA adapter, whose best rate is about ten times that of
 all weights (Schulman et al. 2025, "LoRA Without Regret")."""

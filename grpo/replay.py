@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from grpo.algorithm.choices import WITH_CRITIC
 from grpo.algorithm.credit import credit, creditable
 from grpo.algorithm.dynamic_sampling import dropped, informative
 from grpo.algorithm.ingredients import load_advantage, load_aggregation
@@ -188,6 +189,9 @@ def run(options: Options) -> None:
     print(f"{options.rollouts}: {count} responses, {correct} correct; model: {options.model or first.model}")
     print(f"its log-probabilities are {gap:.2g} nats a token from those of the policy that sampled")
     print("means are over responses; for |advantage| * weight, over the tokens of correct and of incorrect ones")
+    for name, config in rows.items():
+        if config.advantage in WITH_CRITIC:
+            print(f"{name}: rollouts hold no values, so it is credited as by a new critic, which expects 0")
     names = list(next(iter(replayed.values())).figures)
     figures = ((label, {name: one.figures[label] for name, one in replayed.items()}) for label in names)
     console = Console()

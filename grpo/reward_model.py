@@ -19,20 +19,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import transformers
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from grpo import plugins
 from grpo.algorithm.preference_losses import bradley_terry, slopes
 from grpo.devices import check_device, torch_device
-from grpo.errors import RunError, UserError
+from grpo.errors import UserError
 from grpo.files import write_json
 from grpo.model.checkpoint import save_model
 from grpo.model.pretrained import load_tokenizer
 from grpo.model.recompute import recompute_layers
 from grpo.model.scalar_model import Pulled, ScalarModel, conversations, make_scalar_model
 from grpo.out_of_memory import out_of_memory
+from grpo.preferences.command import exit_status
 from grpo.preferences.journal import Journal, count_updates, passes
 from grpo.preferences.load import load_comparisons
 from grpo.preferences.reward_report import Judged, Report, pair_accuracy, report, words
@@ -172,13 +172,7 @@ def run(options: Options) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command. Exit status: 0 done, 1 the run could not go on, 2 bad input."""
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        run(asked(arguments))
-    except (UserError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
-    return 0
+    return exit_status(run, asked, arguments)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from grpo.algorithm.ingredients import Advantage, Aggregation, load_advantage, load_aggregation, load_loss_term
 from grpo.algorithm.kl_weight import KLCoefficient, OldKLCoefficient
 from grpo.algorithm.objective import LossTerm
+from grpo.announcement import announcement
 from grpo.card import Plan
 from grpo.config import Config
 from grpo.devices import torch_device
@@ -24,7 +25,7 @@ from grpo.errors import UserError
 from grpo.files import read_json
 from grpo.flags import EngineFlags, VerifierFlags
 from grpo.folders import locked
-from grpo.inputs import Inputs, load_inputs
+from grpo.inputs import load_inputs
 from grpo.keeper import Keeper, newest_whole
 from grpo.logs.guards import Guards
 from grpo.logs.logger import Logger, SilentLogger
@@ -37,12 +38,11 @@ from grpo.model.ranks import Ranks
 from grpo.model.scalar_model import ScalarModel
 from grpo.model.settings import check_optimizer
 from grpo.out_of_memory import out_of_memory
-from grpo.policies import check_critic, make_critic, make_policy, make_reference, whole
+from grpo.policies import check_critic, check_trust_region, make_critic, make_policy, make_reference, whole
 from grpo.problems.lengths import EarlierLengths
 from grpo.problems.markers import marker_ids
 from grpo.records import Problem
 from grpo.resume import words
-from grpo.verifiers.scale import scale_words
 from grpo.verifiers.shared import SharedVerifiers
 from grpo.verifiers.verify import Verifiers
 
@@ -113,6 +113,7 @@ def _make_parts(
         if config.compile:
             check_compile(engine_name)
         check_critic(config)
+        check_trust_region(config)
     source = str(checkpoint or config.model)
     with ranks.together():  # what one process fetches from the hub, the others of its machine find there
         inputs = load_inputs(config, whole(source, config)) if ranks.first_here else None
@@ -277,36 +278,3 @@ def make_probe(config: Config, policy: Policy, engine: Engine, tokenizer: PreTra
         temperature=config.temperature,
         tolerance=config.sync_tolerance or max(TOLERANCE[policy.precision], TOLERANCE[engine.precision]),
     )
-
-
-def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str, ranks: Ranks) -> str:
-    """What is about to run, how large a step is, and how to go on from the embedded model to a real one."""
-    parameters = sum(parameter.numel() for parameter in policy.model.parameters())
-    lora = sum(parameter.numel() for parameter in policy.model.parameters() if parameter.requires_grad)
-    trained = "" if config.lora is None else f", a LoRA adapter of rank {config.lora_rank} with {lora / 1e6:.1f}M"
-    name = f"the embedded tiny model ({config.model})" if config.embedded else config.model
-    sequences = config.responses_per_step
-    updates = config.updates_per_step * config.epochs_per_step
-    place = str(policy.device) if ranks.size == 1 else f"{ranks.size} x {policy.device.type}"
-    place += f" of {ranks.nodes} machines" if ranks.nodes > 1 else ""
-    lines = [
-        f"{config.algo} trains {name}, {parameters / 1e6:.1f}M parameters{trained}, on {place}; sampler: {engine}",
-        f"data: {config.data}, {len(inputs.problems)} problems ({inputs.dropped} dropped, longer than "
-        f"{config.max_prompt_tokens} tokens), {inputs.held_out_words}; reward: {' + '.join(config.verifiers)}",
-        f"a step: {config.problems_per_step} problems x {config.responses_per_problem} responses = {sequences} "
-        f"responses of at most {config.max_response_tokens} tokens, {updates} update(s) of "
-        f"{sequences // config.updates_per_step} responses; {config.steps} steps",
-        f"written to: {config.run_folder}",
-    ]
-    lines += scale_words(config.verifiers, config.truncated, config.correct_at)
-    if inputs.kept:
-        lines.insert(2, f"--keep-rate: {inputs.kept}")
-    if config.embedded:
-        lines.append(
-            "next, a real model on a GPU: python -m grpo.train --algo dr_grpo --model Qwen/Qwen2.5-Math-1.5B "
-            "--data math12k --eval-data math500 --template qwen_math"
-        )
-    shared = {repr(p.prompt) for p in inputs.problems} & {repr(p.prompt) for p in inputs.held_out}
-    if shared:
-        lines.append(f"warning: {len(shared)} held-out problems are also trained on: the evaluation is contaminated")
-    return "\n".join(lines)

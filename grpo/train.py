@@ -31,8 +31,9 @@ from grpo.evaluation.results import write_results
 from grpo.hub_push import push
 from grpo.interrupts import Interrupted, interruptible
 from grpo.kept_steps import save_skipped, save_step
-from grpo.logs.logger import summary, whole_samples
+from grpo.logs.logger import summary
 from grpo.logs.metrics import Metrics, Stopwatch, of_ranks, step_metrics
+from grpo.logs.samples import whole_samples
 from grpo.logs.zero_rewards import zero_rewards
 from grpo.model.batching import collate, optimizer_batches
 from grpo.model.checkpoint import save_model, save_trained

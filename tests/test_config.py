@@ -113,6 +113,14 @@ BAD_VALUES = [
         "--max-kl 0.003 with --updates-per-step or --epochs-per-step above",
     ),
     (["--algo", "trpo", "--lora-rank", "4", "--schedule", "cosine"], "with --lora-rank and --schedule cosine: a trust"),
+    (
+        ["--algo", "trpo", "--learning-rate", "1e-3"],
+        "--max-kl 0.003 with --learning-rate 0.001: a trust region makes one",
+    ),
+    (
+        ["--algo", "trpo", "--max-grad-norm", "2", "--weight-decay", "0.1"],
+        "with --max-grad-norm 2 and --weight-decay 0.1",
+    ),
     (["--algo", "trpo", "--surrogate", "clipped"], "--max-kl 0.003 with --surrogate clipped: the line search"),
     (["--max-kl", "0.01"], "--max-kl 0.01 would do nothing: it needs --surrogate unclipped"),
     (["--algo", "trpo", "--max-kl", "-1"], "--max-kl -1.0 must not be negative"),

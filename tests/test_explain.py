@@ -13,7 +13,8 @@ from grpo.algorithm.choices import PAIRED, WITH_CRITIC
 from grpo.algorithm.credit import spread
 from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.objective import Objective
-from grpo.algorithm.table import ALGORITHMS, Algorithm
+from grpo.algorithm.row import Algorithm
+from grpo.algorithm.table import ALGORITHMS
 from grpo.explain import main
 from grpo.records import Batch
 

@@ -24,9 +24,17 @@ from grpo.model.checkpoint import checkpoints, damage
 pytestmark = pytest.mark.vllm
 
 STEPS = ["--steps", "4", "--save-every", "2", "--kv-cache-gib", "0.1"]
+OWN = """
+def better(rewards, lengths):
+    return (rewards - rewards.mean(dim=1, keepdim=True)) * (1 + lengths / lengths.max())
+
+def weights(mask):
+    return mask / mask.sum().clamp(min=1)
+"""
 RICH = ["--algo", "dapo", "--dynamic-sampling", "2", "--updates-per-step", "2", "--save-rollouts"]
+RICH += ["--epochs-per-step", "2", "--advantage", "./own.py:better", "--aggregation", "./own.py:weights"]
 RICH += ["--kl-coef", "0.01", "--kl-target", "0.01", "--eval-every", "2", "--eval-responses", "2"]
-"""Refills, two verifiers, a KL weight that adapts, a reference, and several updates a step."""
+"""Refills, two verifiers, a KL weight that adapts, a reference, several updates and epochs, own ingredients."""
 
 
 def train(place, name, ranks, *flags):
@@ -66,7 +74,9 @@ def assert_same_course(one, other):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("ranks")
+    made = tmp_path_factory.mktemp("ranks")
+    (made / "own.py").write_text(OWN)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +86,7 @@ def alone(place):
 
 @pytest.fixture(scope="module")
 def two(place):
-    return train(place, "two", 2, *SMALL, *STEPS, *RICH)
+    return train(place, "two", 2, *SMALL, *STEPS, *RICH, "--wandb", "offline")
 
 
 def again(run, name, ranks):
@@ -105,6 +115,7 @@ def test_two_ranks_make_the_run_of_one_process(alone, two):
 def test_one_rank_writes_and_all_metrics_are_known(two):
     folder, said = two
     assert said.count("step    4 ") == said.count("written to: ") == 1 and "2 x cpu" in said
+    assert len(list((folder / "wandb").glob("offline-run-*"))) == 1
     steps = rows(folder)[1:]
     known = {name for name in METRICS if "<" not in name}
     for row in steps:

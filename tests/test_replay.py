@@ -261,6 +261,9 @@ def test_a_run_is_replayed_with_the_numbers_that_it_logged(tmp_path, capsys):
         assert figures["loss"] == pytest.approx(before["policy/loss"], rel=1e-3, abs=1e-7)
         assert found["cosines"]["grpo"]["grpo"] == pytest.approx(1.0) and found["cosines"]["grpo"]["rloo"] < 1
     printed = capsys.readouterr().out
+    assert "a new critic" not in printed
+    assert main([path, "--algo", "ppo"]) == 0
+    assert "ppo: rollouts hold no values, so it is credited as by a new critic" in capsys.readouterr().out
     assert "16 responses" in printed and "cosine of the gradients" in printed and "gradient norm" in printed
     # Without the checkpoint the model is not the one that sampled, and that is said.
     assert main([path, "--algo", "dr_grpo", "--out", "out.json"]) == 0

@@ -1,6 +1,7 @@
 """PPO with a critic in runs: one response a problem, resumed, started from a reward model, and refused."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -44,8 +45,11 @@ def test_a_critic_that_was_trained_keeps_its_head(tmp_path):
     made.save_pretrained(tmp_path / "rm")
     for path in EMBEDDED_MODEL.glob("tokenizer*"):
         (tmp_path / "rm" / path.name).write_bytes(path.read_bytes())
-    flags = [*FLAGS, *ONE, "--steps", "1", "--critic-learning-rate", "0"]
+    flags = [*FLAGS, *ONE, "--steps", "1", "--save-every", "1", "--critic-learning-rate", "0"]
     folder = run(tmp_path, *flags, "--critic", "rm")
+    assert torch.equal(load_scalar_model(str(folder / "critic")).score.weight, made.score.weight)
+    shutil.rmtree(tmp_path / "rm")
+    assert main(["--name", "run", "--resume", "--steps", "2"]) == 0  # from its own
     assert torch.equal(load_scalar_model(str(folder / "critic")).score.weight, made.score.weight)
     fresh = run(tmp_path, *flags, name="fresh")
     assert not load_scalar_model(str(fresh / "critic")).score.weight.any()

@@ -1,7 +1,7 @@
 """Runs under a trust region: its promise in every step, and resumed."""
 
 import pytest
-from small_runs import rows, run, same_end
+from small_runs import SMALL, rows, run, same_end
 
 from grpo.train import main
 
@@ -19,3 +19,10 @@ def test_every_step_keeps_its_limit_and_a_resumed_run_is_the_same_bit_for_bit(tm
     part = run(tmp_path, *flags, "--steps", "2", name="part")
     assert main(["--name", "part", "--resume", "--steps", "3"]) == 0
     same_end(whole, part)
+
+
+def test_a_large_model_is_refused_before_it_is_loaded(monkeypatch, capsys):
+    monkeypatch.setattr("grpo.model.trust_region.MAX_PARAMETERS", 1000)
+    monkeypatch.setattr("grpo.setup.make_policy", None)
+    assert main([*SMALL, "--algo", "trpo", "--engine", "hf", "--name", "run"]) == 2
+    assert "for models of at most 1,000 parameters; this one has 551,040" in capsys.readouterr().err

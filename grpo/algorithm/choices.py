@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from grpo.algorithm.table import Algorithm
+    from grpo.algorithm.row import Algorithm
 
 ADVANTAGE_NAMES = (
     "raw",

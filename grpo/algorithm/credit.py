@@ -16,7 +16,7 @@ from grpo.algorithm.choices import WITH_CRITIC
 from grpo.algorithm.gae import gae, token_rewards, whiten
 from grpo.algorithm.ingredients import Advantage
 from grpo.algorithm.kl import response_kl
-from grpo.algorithm.table import Algorithm
+from grpo.algorithm.row import Algorithm
 from grpo.outcomes import lengths, truncated
 from grpo.records import Batch, Group
 from grpo.shapes import of_shape, same_shape

@@ -25,8 +25,8 @@ from grpo.algorithm.ingredients import load_advantage, load_aggregation
 from grpo.algorithm.kl import KL_ESTIMATORS
 from grpo.algorithm.preference_losses import PREFERENCE_LOSSES, slopes
 from grpo.algorithm.ratios import RATIOS, token_ratio
+from grpo.algorithm.row import Algorithm
 from grpo.algorithm.surrogates import SURROGATES
-from grpo.algorithm.table import Algorithm
 from grpo.algorithm.token_inputs import TokenInputs
 
 

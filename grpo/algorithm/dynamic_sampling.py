@@ -23,7 +23,7 @@ from torch import Tensor
 
 from grpo.algorithm.advantages import equal_rewards
 from grpo.algorithm.credit import creditable
-from grpo.algorithm.table import Algorithm
+from grpo.algorithm.row import Algorithm
 from grpo.outcomes import first_of, truncated
 from grpo.records import Group, Rewards
 

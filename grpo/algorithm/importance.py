@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from grpo.algorithm.choices import LIMITS, limits
-from grpo.algorithm.table import Algorithm
+from grpo.algorithm.row import Algorithm
 from grpo.algorithm.token_inputs import MAX_LOG_RATIO, TokenInputs, response_mean
 
 TOKEN_CAP = LIMITS["truncate"][1]

@@ -12,8 +12,8 @@ from torch import Tensor
 from grpo.algorithm.importance import importance_weight
 from grpo.algorithm.kl import KL_ESTIMATORS, k3, old_kl
 from grpo.algorithm.ratios import RATIOS, token_ratio
+from grpo.algorithm.row import Algorithm
 from grpo.algorithm.surrogates import SURROGATES
-from grpo.algorithm.table import Algorithm
 from grpo.algorithm.token_inputs import TokenInputs
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from grpo.algorithm.losses import TokenLoss, policy_token_loss
-from grpo.algorithm.table import Algorithm
+from grpo.algorithm.row import Algorithm
 from grpo.algorithm.token_inputs import TokenInputs
 from grpo.records import Batch
 from grpo.shapes import same_shape

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from grpo.algorithm.table import Algorithm
+from grpo.algorithm.row import Algorithm
 from grpo.algorithm.token_inputs import MAX_LOG_RATIO, TokenInputs, response_mean
 
 

@@ -6,8 +6,6 @@ Where each line comes from is said beside it, because a sampler that has drifted
 from __future__ import annotations
 
 import os
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -23,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from grpo.collector import importing
 from grpo.engines.free_memory import check_free_memory
+from grpo.engines.held_back import held_back_stderr
 from grpo.engines.protocol import OnResponse
 from grpo.engines.seeds import response_seed
 from grpo.model.policy import Policy
@@ -35,24 +34,6 @@ def forget_shared_memory(rank: int) -> None:
     over: its name does not say which job it is of. Who shares it already keeps it."""
     for left in Path("/dev/shm").glob(f"-tp:*-cpushm_{rank}"):
         left.unlink(missing_ok=True)
-
-
-@contextmanager
-def held_back_stderr() -> Iterator[None]:
-    """Keep vllm's start-up notes (also those its C++ writes) off the console; show them all where it fails."""
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
-        console = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:  # Ctrl-C too: whatever ends the start-up, its notes are what explains it
-            held.seek(0)
-            os.write(console, held.read())
-            raise
-        finally:
-            os.dup2(console, 2)
-            os.close(console)
 
 
 with held_back_stderr(), importing():

@@ -17,14 +17,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from grpo.algorithm.credit import Credit
 from grpo.errors import UserError
 from grpo.files import append_jsonl, read_jsonl, write_json, write_jsonl
 from grpo.logs.log_targets import Guarded, begin_all
 from grpo.logs.metric_names import Metrics
 from grpo.logs.run_versions import commit, versions
 from grpo.logs.wandb_run import WandbRun, resolve_wandb_mode
-from grpo.records import Group, Rewards
 
 SHOWN = {
     "reward/mean": "reward {:.2f}",
@@ -250,29 +248,6 @@ def summary(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def whole_samples(
-    step: int, groups: Sequence[Group], rewards: Rewards, credited: Credit, count: int
-) -> list[dict[str, Any]]:
-    """The first response of the step's first `count` problems, with all that was said of it."""
-    samples = []
-    for p, group in enumerate(groups[:count]):
-        rollout = group.rollouts[0]
-        columns = {k: v for k, v in group.problem.columns.items() if k not in ("problem", "solution")}
-        samples.append(
-            {
-                "step": step,
-                "prompt": group.problem.prompt,
-                "response": rollout.text,
-                "reward": credited.rewards[p, 0].item(),
-                "advantage": credited.of_responses[p, 0].item(),
-                "truncated": rollout.truncated,
-                "verifiers": {name: _number(part[p, 0].item()) for name, part in rewards.by_verifier.items()},
-                "columns": columns,
-            }
-        )
-    return samples
-
-
 # Files -----------------------------------------------------------------------------------------------------------
 
 
@@ -300,7 +275,3 @@ def rows_before(path: Path, step: int) -> list[dict[str, Any]]:
         torn=[],
     )
     return [row for at, row in rows if at < step]
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else value

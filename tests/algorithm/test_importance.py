@@ -8,7 +8,7 @@ from token_losses import loss_of
 
 from grpo.algorithm.choices import IMPORTANCE, LIMITS
 from grpo.algorithm.importance import importance_weight
-from grpo.algorithm.table import Algorithm
+from grpo.algorithm.row import Algorithm
 from grpo.algorithm.token_inputs import TokenInputs
 
 

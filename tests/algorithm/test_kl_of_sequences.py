@@ -16,7 +16,7 @@ from grpo.algorithm.advantages import ADVANTAGES
 from grpo.algorithm.ingredients import load_aggregation
 from grpo.algorithm.kl import response_kl
 from grpo.algorithm.losses import policy_token_loss
-from grpo.algorithm.table import Algorithm
+from grpo.algorithm.row import Algorithm
 from grpo.algorithm.token_inputs import TokenInputs
 
 STOP, LIMIT, C = 2, 3, 4.0

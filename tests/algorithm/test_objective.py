@@ -8,7 +8,8 @@ from conftest import make_batch
 
 from grpo.algorithm.losses import policy_token_loss
 from grpo.algorithm.objective import Objective
-from grpo.algorithm.table import ALGORITHMS, Algorithm
+from grpo.algorithm.row import Algorithm
+from grpo.algorithm.table import ALGORITHMS
 from grpo.algorithm.token_inputs import TokenInputs
 
 MASK = torch.tensor([[False, True, True, True], [True, True, False, False]])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from grpo.algorithm.losses import policy_token_loss
-from grpo.algorithm.table import Algorithm
+from grpo.algorithm.row import Algorithm
 from grpo.algorithm.token_inputs import TokenInputs
 
 ROW = Algorithm(advantage="centered", aggregation="constant", importance_cap=0)

@@ -8,7 +8,8 @@ import torch
 from grpo.algorithm.credit import Credit
 from grpo.errors import UserError
 from grpo.files import append_jsonl
-from grpo.logs.logger import Logger, drop_rows_from, step_line, summary, whole_samples
+from grpo.logs.logger import Logger, drop_rows_from, step_line, summary
+from grpo.logs.samples import whole_samples
 from grpo.records import Group, Problem, Rewards, Rollout
 
 METRICS = {"step": 1, "reward/mean": 0.5, "length/mean": 12.0, "length/incorrect": None, "policy/engine_gap": 1e-7}

@@ -135,6 +135,15 @@ def test_a_key_that_no_header_can_hold_is_refused_unseen(served, key):
     assert "secr" not in str(error.value) and server.asked == []
 
 
+def test_only_its_own_variables_are_read(served, monkeypatch):
+    """Many programs have a KEY or a MODEL in their environment."""
+    for name, value in {"KEY": "another's", "MODEL": "another", "URL": "http://127.0.0.1:9", "RETRIES": "x"}.items():
+        monkeypatch.setenv(name, value)
+    server = served()
+    assert reward(["a"], prompts=["q"]) == [0.7]
+    assert server.asked[0]["model"] == "the-judge" and server.keys == [None]
+
+
 def test_no_server(monkeypatch):
     monkeypatch.setattr(judge, "_unit", lambda: 0.001)
     monkeypatch.setenv("GRPO_JUDGE_URL", "http://127.0.0.1:9/v1")
