@@ -17,10 +17,7 @@ def held_back_stderr() -> Iterator[None]:
         console = os.dup(2)
         os.dup2(held.fileno(), 2)
         try:
-            try:
-                yield
-            finally:
-                sys.stderr.flush()  # what Python has not written yet is a note, too
+            yield
         except BaseException:  # Ctrl-C too: whatever ends the start-up, its notes are what explains it
             held.seek(0)
             os.write(console, held.read())
