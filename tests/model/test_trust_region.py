@@ -63,6 +63,25 @@ def test_the_step_of_three_actions_by_hand():
     assert found["grad_norm"] == pytest.approx((1 / 16 + 2 / 64) ** 0.5, abs=1e-6)
 
 
+def test_the_direction_is_that_of_the_natural_gradient():
+    """p (.6, .3, .1), A (1, -1, -3): g = p A = (.6, -.3, -.3), which no multiple of F^-1 g is. Solved by a solver."""
+    p, advantages = torch.tensor([0.6, 0.3, 0.1]), torch.tensor([1.0, -1.0, -3.0])
+    policy = TrustRegionPolicy(Softmax(p.tolist()), temperature=1.0, micro_batch_tokens=4)
+    targets = torch.tensor([0] * 6 + [1] * 3 + [2])[:, None]
+    old = p.log()[targets]
+    batch = make_batch(
+        torch.ones(10, 1, dtype=torch.bool), old_logprobs=old, sampler_logprobs=old, advantages=advantages[targets],
+        token_weights=torch.full((10, 1), 0.1),
+    )  # fmt: skip
+    found = policy.update(replace(batch, inputs=torch.zeros_like(targets), targets=targets), Objective(ROW))
+    fisher = p.diag() - p[:, None] * p
+    x = torch.linalg.solve(fisher + trust_region.DAMPING * torch.eye(3), p * advantages)
+    length = (2 * ROW.max_kl / (x @ fisher @ x)).sqrt() * trust_region.SHORTER ** (found["trust_tries"] - 1)
+    moved = policy.model.head.weight[:, 0] - p.log()
+    torch.testing.assert_close(moved, length * x, rtol=1e-3, atol=1e-5)
+    assert abs((moved[0] - moved[1]) / (moved[1] - moved[2]) - 1) < 0.1  # A's own steps, 2 and 2, but for the damping
+
+
 def test_the_kl_is_measured_from_the_old_policy():
     """KL((1/2, 1/4, 1/4) || (.8, .1, .1)) = 0.223; the other way round it is 0.193."""
     policy, old = (
