@@ -73,8 +73,9 @@ def files_differ(first: Path, second: Path) -> Iterator[str]:
 
 def written(run: Path) -> Iterator[str]:
     """The names of the files whose content a run's numbers decide; a manifest has digests of others."""
-    for pattern in ("samples.jsonl", "evaluations/*", "model/*", "checkpoint-*/*"):
-        yield from (str(path.relative_to(run)) for path in run.glob(pattern) if path.name != "manifest.json")
+    for pattern in ("samples.jsonl", "evaluations/*", "model/*", "critic/*", "checkpoint-*/**/*"):
+        files = (path for path in run.glob(pattern) if path.is_file() and path.name != "manifest.json")
+        yield from (str(path.relative_to(run)) for path in files)
 
 
 def left_over(run: Path) -> Iterator[str]:

@@ -42,13 +42,13 @@ def wandb_part(folder, name, rows):
 
 def make_run(folder, seconds):
     """A run of two steps that took so long."""
-    for part in ("evaluations", "model", "checkpoint-2"):
+    for part in ("evaluations", "model", "critic", "checkpoint-2/critic"):
         (folder / part).mkdir(parents=True)
     rows = [{"step": 0, "eval/accuracy": 0.5, "tokens_total": 0.0}, row(1, seconds), row(2, seconds)]
     write_jsonl(folder / "metrics.jsonl", rows)
     write_jsonl(folder / "samples.jsonl", [{"step": 1, "response": "a"}, {"step": 2, "response": "b"}])
     write_jsonl(folder / "evaluations" / "step-000000.jsonl", [{"index": 0}])
-    for part in ("model", "checkpoint-2"):
+    for part in ("model", "critic", "checkpoint-2", "checkpoint-2/critic"):
         (folder / part / "model.safetensors").write_bytes(b"weights")
     save_state(folder, seconds)
     (folder / "checkpoint-2" / "manifest.json").write_text(f'{{"trainer_state.pt": "digest {seconds}"}}')
@@ -90,6 +90,14 @@ SPOILT = {
     "a checkpoint": (
         lambda run: (run / "checkpoint-2" / "model.safetensors").write_bytes(b"w"),
         "checkpoint-2/model.safetensors differs",
+    ),
+    "the critic": (
+        lambda run: (run / "critic" / "model.safetensors").write_bytes(b"w"),
+        "critic/model.safetensors diff",
+    ),
+    "a checkpoint's critic": (
+        lambda run: (run / "checkpoint-2" / "critic" / "model.safetensors").write_bytes(b"w"),
+        "checkpoint-2/critic/model.safetensors differs",
     ),
     "the optimizer": (lambda run: save_state(run, 2.0, moment=0.25), "holds another state of the optimizer"),
     "another checkpoint kept": (
