@@ -91,7 +91,7 @@ def two(place):
 
 def again(run, name, ranks):
     """The run as it was after step 2, resumed by so many ranks."""
-    shutil.copytree(run, run.with_name(name))
+    shutil.copytree(run, run.with_name(name), symlinks=True)  # those of wandb may lead nowhere
     shutil.rmtree(run.with_name(name) / "checkpoint-4")
     shutil.rmtree(run.with_name(name) / "model")
     return train(run.parent.parent, name, ranks, "--resume")[0]
