@@ -6,10 +6,13 @@ from grpo.config import Config
 from grpo.inputs import Inputs
 from grpo.model.policy import Policy
 from grpo.model.ranks import Ranks
+from grpo.pretraining import Pretraining
 from grpo.verifiers.scale import scale_words
 
 
-def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str, ranks: Ranks) -> str:
+def announcement(
+    config: Config, inputs: Inputs, pretraining: Pretraining | None, policy: Policy, engine: str, ranks: Ranks
+) -> str:
     """What is about to run, how large a step is, and how to go on from the embedded model to a real one."""
     parameters = sum(parameter.numel() for parameter in policy.model.parameters())
     lora = sum(parameter.numel() for parameter in policy.model.parameters() if parameter.requires_grad)
@@ -31,6 +34,8 @@ def announcement(config: Config, inputs: Inputs, policy: Policy, engine: str, ra
     lines += scale_words(config.verifiers, config.truncated, config.correct_at)
     if inputs.kept:
         lines.insert(2, f"--keep-rate: {inputs.kept}")
+    if pretraining is not None:
+        lines.insert(2, f"beside: {config.ptx_data}, {pretraining}")
     if config.embedded:
         lines.append(
             "next, a real model on a GPU: python -m grpo.train --algo dr_grpo --model Qwen/Qwen2.5-Math-1.5B "

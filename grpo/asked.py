@@ -29,7 +29,7 @@ from grpo.problems.rows import data_rewards
 from grpo.problems.templates import check_prompts
 from grpo.resume import resumed
 from grpo.rows_of_run import check_data
-from grpo.update_checks import check_critic, check_lora, check_old_kl, check_trust_region
+from grpo.update_checks import check_critic, check_lora, check_old_kl, check_ptx, check_trust_region
 
 RULES = {
     "must be more than 0": (
@@ -40,6 +40,8 @@ RULES = {
         "gate_positive",
         "gate_negative",
         "dpo_beta",
+        "ptx_coef",
+        "ptx_per_update",
         "epochs_per_step",
         "steps",
         "max_prompt_tokens",
@@ -134,6 +136,8 @@ def completed(config: Config, given: Collection[str] | None = None) -> Config:
         config = replace(config, updates_per_step=1)
     if config.advantage in WITH_CRITIC and config.critic_learning_rate is None:
         config = replace(config, critic_learning_rate=5e-4 if config.embedded else 1e-5)
+    if config.ptx_data is not None and config.ptx_per_update is None:
+        config = replace(config, ptx_per_update=8)
     if config.lora_rank is not None:
         unset_rate = "learning_rate" in unset
         config = replace(
@@ -206,6 +210,7 @@ def check_algorithm(config: Config) -> None:
         )
     check_trust_region(config)
     check_critic(config)
+    check_ptx(config)
     if config.kl_target is not None and not (config.kl_target > 0 and config.kl_coef):
         raise UserError(
             f"--kl-target {config.kl_target} adapts the KL's weight, so it must be more than 0 and needs a --kl-coef "

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 import torch
 from rich.console import Console
 
+from grpo.algorithm.choices import WITH_CRITIC
 from grpo.config import Config
 from grpo.devices import torch_device
 from grpo.engines.choose import choose_engine
 from grpo.errors import UserError
 from grpo.memory.adapter import Adapter, known
 from grpo.memory.fit import fits, pick_concurrency, pick_memory_fraction, pick_micro_batch_tokens, savings
-from grpo.memory.model_shape import KNOWN, Shape, shape_of
+from grpo.memory.model_shape import KNOWN, Shape, critic_shape, shape_of
 from grpo.memory.plan_table import notes, plan_table, verdict
 from grpo.memory.stages import CONTEXT, GIB, Load
 from grpo.memory.widths import STATE, Widths
@@ -178,7 +179,17 @@ def load_of(config: Config, shape: Shape, card: float, taken: float, *, ranks: i
         generated_sequences=min(usual["concurrency"], asked_at_once(config, ranks)),
         recompute=config.gradient_checkpointing,
         memory_fraction=usual["memory_fraction"] if vllm else None,
+        critic=critic_of(config, shape),
     )
+
+
+def critic_of(config: Config, shape: Shape) -> Shape | None:
+    """The shape of the critic, that of the policy's layers or of --critic; None for an algorithm without one."""
+    if config.advantage not in WITH_CRITIC:
+        return None
+    if config.critic is None:
+        return critic_shape(shape)
+    return critic_shape(shape_of(load_config(config.critic, trust_remote_code=config.trust_remote_code)))
 
 
 def widths_of(config: Config, ranks: int = 1) -> Widths:
@@ -217,6 +228,8 @@ def others(config: Config, load: Load) -> dict[str, Load]:
     if config.needs_reference and config.lora is None:
         without = replace(load.widths, reference=0)
         found["no reference (--kl-coef 0 --log-kl False)"] = replace(load, widths=without)
+    if load.critic is not None:
+        found["an --algo without a critic"] = replace(load, critic=None)
     if load.vllm:
         fraction = pick_memory_fraction(load)
         found[f"--memory-fraction {fraction}"] = replace(load, memory_fraction=fraction)

@@ -23,7 +23,10 @@ from grpo.card import Plan
 from grpo.config import Config
 from grpo.memory.stages import ASLEEP, GIB, Load, stages
 from grpo.memory.widths import STATE
+from grpo.model.critic import ValueObjective
+from grpo.model.learner import Learner
 from grpo.model.policy import Policy, Reference
+from grpo.model.scalar_model import ScalarModel
 from grpo.out_of_memory import out_of_memory
 from grpo.records import Batch
 
@@ -54,7 +57,14 @@ class Rehearsed:
         )
 
 
-def rehearse(config: Config, policy: Policy, reference: Reference | None, *, asleep: float = 0.0) -> Rehearsed:
+def rehearse(
+    config: Config,
+    policy: Policy,
+    reference: Reference | None,
+    critic: ScalarModel | None = None,
+    *,
+    asleep: float = 0.0,
+) -> Rehearsed:
     """Make the passes and drop what they have computed.
 
     asleep: bytes to be left free for what vLLM keeps while it sleeps; it has not started yet.
@@ -65,15 +75,20 @@ def rehearse(config: Config, policy: Policy, reference: Reference | None, *, asl
         release()
     with out_of_memory("making room for the optimizer's state", "--optimizer adamw_8bit or adamw_offload"):
         aside = state_to_come(policy, config.optimizer)
+        aside += [] if critic is None else state_to_come(critic, critic.settings.name)
         of_engine = torch.empty(int(asleep), dtype=torch.uint8, device=policy.device)
+    learners = [policy] if critic is None else [policy, critic]
     with torch.random.fork_rng(devices=[policy.device] if cuda else []):
-        shape, tokens = None, None
-        while tokens != policy.micro_batch_tokens:  # once more after a halving: what failed is not what was planned
-            tokens = policy.micro_batch_tokens
+        shape, before = None, None
+        while before != (now := [learner.micro_batch_tokens for learner in learners]):
+            before = now  # once more after a halving: what failed is not what was planned
             if cuda:
                 torch.cuda.reset_peak_memory_stats()
             shape = _passes(config, policy, reference)
-            policy.optimizer.zero_grad(set_to_none=True)
+            policy.drop_gradient()
+            if critic is not None:
+                _passes_of_critic(config, critic)
+                critic.drop_gradient()
     peak = torch.cuda.max_memory_allocated() - of_engine.nbytes if cuda else None
     del aside, of_engine
     if cuda:
@@ -88,14 +103,14 @@ def release() -> None:
     torch.cuda.empty_cache()
 
 
-def state_to_come(policy: Policy, optimizer: str) -> list[Tensor]:
+def state_to_come(learner: Learner, optimizer: str) -> list[Tensor]:
     """As many bytes on the device as the optimizer's state will have there, a tensor for each of the parameters that
     have none yet; a run that goes on from a checkpoint has it all."""
     missing = [
         parameter
-        for group in policy.optimizer.param_groups
+        for group in learner.optimizer.param_groups
         for parameter in group["params"]
-        if parameter not in policy.optimizer.state
+        if parameter not in learner.optimizer.state
     ]
     return [torch.empty(STATE[optimizer] * p.numel(), dtype=torch.uint8, device=p.device) for p in missing]
 
@@ -140,7 +155,8 @@ def planned_tensors(load: Load) -> float:
     held = stages(load)
     return max(
         sum(size for row, size in held[stage].items() if row not in NO_TENSORS)
-        for stage in ("log-probabilities", "update")
+        for stage in held
+        if stage not in ("generate", "sync")
     )
 
 
@@ -149,20 +165,37 @@ def asleep_bytes(engine: str) -> float:
     return ASLEEP if engine == "vllm" else 0.0
 
 
+def largest_batch(config: Config, learner: Learner, responses: int, times: int = 1) -> Batch:
+    """So many of the learner's largest micro-batches that can be cut from `responses`, or as many as these make."""
+    ranks, longest = learner.ranks, longest_row(config)
+    rows, positions = widest(learner.micro_batch_tokens, longest, ranks.most(responses))
+    vocabulary = learner.model.config.get_text_config().vocab_size
+    return large_batch(config, vocabulary, min(times * rows * ranks.size, responses), positions)
+
+
+def longest_row(config: Config) -> int:
+    """Positions of the longest row: the last token is only predicted."""
+    return config.max_prompt_tokens + config.max_response_tokens - 1
+
+
 def _passes(config: Config, policy: Policy, reference: Reference | None) -> tuple[int, int]:
     """Those of a step, each at its largest; returns (responses, positions) of the backward pass's micro-batch."""
-    vocabulary = policy.model.config.get_text_config().vocab_size
-    longest = config.max_prompt_tokens + config.max_response_tokens - 1  # the last token is only predicted
-    of_update, ranks = config.responses_per_step // config.updates_per_step, policy.ranks
-
-    def batch(tokens: int, of: int, times: int = 1) -> Batch:
-        responses, positions = widest(tokens, longest, ranks.most(of))
-        return large_batch(config, vocabulary, min(times * responses * ranks.size, of), positions)
-
-    policy.logprobs(batch(policy.micro_batch_tokens, config.responses_per_step))
+    policy.logprobs(largest_batch(config, policy, config.responses_per_step))
     if reference is not None:
-        reference.logprobs(batch(policy.micro_batch_tokens, config.responses_per_step))
+        reference.logprobs(largest_batch(config, policy, config.responses_per_step))
     # Twice as large, so that the second pass meets the gradient of the first.
-    objective = Objective(config.row, load_loss_term(config.loss_term))
-    policy.backward(batch(policy.micro_batch_tokens, of_update, times=2), objective)
-    return widest(policy.micro_batch_tokens, longest, ranks.most(of_update))
+    objective, of_update = Objective(config.row, load_loss_term(config.loss_term)), responses_of_update(config)
+    policy.backward(largest_batch(config, policy, of_update, times=2), objective)
+    return widest(policy.micro_batch_tokens, longest_row(config), policy.ranks.most(of_update))
+
+
+def _passes_of_critic(config: Config, critic: ScalarModel) -> None:
+    """The same of a critic: its values, and its backward pass."""
+    critic.values(largest_batch(config, critic, config.responses_per_step))
+    batch = largest_batch(config, critic, responses_of_update(config), times=2)
+    zeros = torch.zeros(batch.mask.shape)
+    critic.backward(replace(batch, old_values=zeros, returns=zeros), ValueObjective(config.value_clip))
+
+
+def responses_of_update(config: Config) -> int:
+    return config.responses_per_step // config.updates_per_step

@@ -24,7 +24,7 @@ from grpo.model.policy import Policy, Reference
 from grpo.model.pretrained import PRECISIONS, load_config, load_model
 from grpo.model.ranks import Ranks
 from grpo.model.recompute import recompute_layers
-from grpo.model.scalar_model import ScalarModel, check_scalar, load_scalar_model, make_scalar_model
+from grpo.model.scalar_model import ScalarModel, check_scalar, load_scalar_model, make_scalar_model, token_values
 from grpo.model.trust_region import TrustRegionPolicy, check_size
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 
@@ -108,20 +108,28 @@ def check_critic(config: Config) -> None:
 
 
 @out_of_memory("loading the critic", "a smaller --critic, or an --algo without one")
-def make_critic(config: Config, checkpoint: Path | None, pad_id: int | None) -> ScalarModel | None:
+def make_critic(
+    config: Config, checkpoint: Path | None, pad_id: int | None, ranks: Ranks | None = None
+) -> ScalarModel | None:
     """The critic with its optimizer; None for an algorithm without. A new one has a head of zeros, so that the first
-    advantages are the rewards to go; a --critic keeps its head."""
+    advantages are the rewards to go; a --critic keeps its head. Of several ranks each gets its part."""
     if config.advantage not in WITH_CRITIC:
         return None
-    placed = {"device": torch_device(config), "trust_remote_code": config.trust_remote_code}
-    if checkpoint is not None or config.critic is not None:
-        model = load_scalar_model(str(checkpoint / "critic") if checkpoint else config.critic, **placed)
-    else:
-        model = make_scalar_model(config.model, pad_id=pad_id, **placed)
-        model.score.weight.data.zero_()
-    if config.gradient_checkpointing:
-        recompute_layers(model)
-    return ScalarModel(model, config.critic_settings, config.micro_batch_tokens)
+    ranks = ranks or Ranks()
+
+    def made(device: str) -> PreTrainedModel:
+        placed = {"device": device, "trust_remote_code": config.trust_remote_code}
+        if checkpoint is not None or config.critic is not None:
+            model = load_scalar_model(str(checkpoint / "critic") if checkpoint else config.critic, **placed)
+        else:
+            model = make_scalar_model(config.model, pad_id=pad_id, **placed)
+            model.score.weight.data.zero_()
+        if config.gradient_checkpointing:
+            recompute_layers(model)
+        return model
+
+    model = dealt(made, ranks, device=torch_device(config), computes=token_values)
+    return ScalarModel(model, config.critic_settings, config.micro_batch_tokens, ranks)
 
 
 def load(source: str, config: Config, device: str) -> PreTrainedModel:

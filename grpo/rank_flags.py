@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from grpo.algorithm.choices import WITH_CRITIC
 from grpo.config import Config
 from grpo.engines.choose import choose_engine
 from grpo.errors import UserError
@@ -41,10 +40,6 @@ def check_ranks(config: Config, ranks: int) -> None:
         "--precision bfloat16": (
             config.precision == "bfloat16",
             "rounds by chance, which is not done on parts of a tensor; each rank has a part of the float32 weights",
-        ),
-        f"--advantage {config.advantage}": (
-            config.advantage in WITH_CRITIC,
-            "needs a critic, which is not divided among processes yet",
         ),
         f"--max-kl {config.max_kl:g}": (config.max_kl > 0, "needs gradients of gradients, which shards do not give"),
         "--compile": (config.compile, "has not been tried on layers of which each process has a part"),

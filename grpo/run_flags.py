@@ -149,6 +149,12 @@ class AlgorithmFlags(CellFlags):
     """For gae: AdamW's learning rate of the critic; unset: 5e-4 (embedded) or 1e-5."""
     critic_warmup: int = 0
     """For gae: steps in which the critic alone is trained, before the policy begins."""
+    ptx_data: Path | None = None
+    """Documents that each update imitates beside its rewards: .txt, .jsonl, .csv or .parquet; unset: none."""
+    ptx_coef: float | None = None
+    """For --ptx-data: weight of a token's mean −log p in the loss, such as 0.05; unset: must be given with it."""
+    ptx_per_update: int | None = None
+    """For --ptx-data: documents of an update; unset: 8."""
     kl_target: float | None = None
     """Seek this KL, nats a token, by adapting its weight (--kl-horizon), at most 2% a step; unset: it stays."""
     kl_horizon: int = HORIZON

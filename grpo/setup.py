@@ -39,6 +39,7 @@ from grpo.model.scalar_model import ScalarModel
 from grpo.model.settings import check_optimizer
 from grpo.out_of_memory import out_of_memory
 from grpo.policies import check_critic, check_trust_region, make_critic, make_policy, make_reference, whole
+from grpo.pretraining import Pretraining, make_pretraining
 from grpo.problems.lengths import EarlierLengths
 from grpo.problems.markers import marker_ids
 from grpo.records import Problem
@@ -58,6 +59,7 @@ class Parts:
     policy: Policy
     reference: Reference | WithoutAdapter | None
     critic: ScalarModel | None
+    documents: Pretraining | None
     advantage: Advantage
     aggregation: Aggregation
     loss_term: LossTerm | None
@@ -119,6 +121,7 @@ def _make_parts(
         inputs = load_inputs(config, whole(source, config)) if ranks.first_here else None
     with ranks.together():
         inputs = inputs or load_inputs(config, whole(source, config))
+        documents = make_pretraining(config, inputs.tokenizer)
         verifiers = make_verifiers(config.verifiers, config)
     with verifiers:  # its processes start while the model loads
         policy = make_policy(source, config, ranks)
@@ -128,21 +131,22 @@ def _make_parts(
             KLCoefficient(config.kl_coef, config.kl_target, config.kl_horizon),
             OldKLCoefficient(config.old_kl_coef, config.old_kl_target),
             lengths=EarlierLengths(inputs.problems, waiting=ranks.most(config.responses_per_step) > config.concurrency),
-            critic=make_critic(config, checkpoint, inputs.tokenizer.pad_token_id),
+            critic=make_critic(config, checkpoint, inputs.tokenizer.pad_token_id, ranks),
         )
         with out_of_memory("loading the optimizer's state", "a larger card, or --reference-device cpu"):
             restored = restore(checkpoint, trained) if checkpoint else Restored(step=0, wandb_id=None)
         with ranks.together():
             logger = make_logger(config, restored, ranks)
         with logger, ExitStack() as stack:
-            for line in [announcement(config, inputs, policy, f"{engine_name} ({engine_reason})", ranks), *said]:
+            sampler = f"{engine_name} ({engine_reason})"
+            for line in [announcement(config, inputs, documents, policy, sampler, ranks), *said]:
                 logger.say(line)
             policy.say = logger.say
             for other in (reference, trained.critic):
                 if other is not None:
                     other.say = logger.say
             if on_card(policy):  # before the engine starts, which would not be asleep
-                rehearsed = rehearse(config, policy, reference, asleep=asleep_bytes(engine_name))
+                rehearsed = rehearse(config, policy, reference, trained.critic, asleep=asleep_bytes(engine_name))
                 logger.say(rehearsed.line(plan))
             settings = engine_settings(
                 config,
@@ -179,6 +183,7 @@ def _make_parts(
                 policy=policy,
                 reference=reference,
                 critic=trained.critic,
+                documents=documents,
                 advantage=load_advantage(config.advantage),
                 aggregation=load_aggregation(config.aggregation, config.loss_constant),
                 loss_term=load_loss_term(config.loss_term),

@@ -13,6 +13,7 @@ if __name__ == "__main__":  # --help and refusals are there at once, before the 
 
 import errno
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import transformers
@@ -107,11 +108,9 @@ def train(config: Config, parts: Parts) -> None:
         with parts.keeper.whole_step(step):  # the weights move: from here on a Ctrl-C waits for the end of the step
             # 4. Update: clipped. [B, T] -> one number each.          1,024 responses -> 8 optimizer batches of 128
             objective, times = Objective(row, parts.loss_term), (config.updates_per_step, config.epochs_per_step)
+            cut = optimizer_batches(batch, *times, parts.aggregation, step_seed(config, step))
             with watch("update"):
-                updates = [
-                    update_with_critic(policy, parts.critic, optimizer_batch, objective, **critic_cells(config, step))
-                    for optimizer_batch in optimizer_batches(batch, *times, parts.aggregation, step_seed(config, step))
-                ]
+                updates = [update(config, parts, step, at, part, objective) for at, part in enumerate(cut)]
             metrics = step_metrics(step, groups, rewards, credited.rewards, updates, watch.tokens, engine.held_bytes)
             metrics |= {"policy/kl_coef": row.kl_coef, "policy/old_kl_coef": row.old_kl_coef}
             metrics |= {"group/refills": len(pool) - 1, "group/dropped": left_out.float().mean().item()}
@@ -156,9 +155,11 @@ def with_logprobs(batch: Batch, config: Config, parts: Parts) -> Batch:
     return batch
 
 
-def critic_cells(config: Config, step: int) -> dict[str, Any]:
-    """How the values are learnt in a step, and whether they are learnt alone."""
-    return {"clip": config.value_clip, "warming": step <= config.critic_warmup}
+def update(config: Config, parts: Parts, step: int, at: int, batch: Batch, objective: Objective) -> dict[str, Any]:
+    """Update `at`, from 0, of a step, in whose warm-up the critic is updated alone. Returns what was measured."""
+    begin = parts.documents and partial(parts.documents.imitate, parts.policy, step, at)
+    cells = {"clip": config.value_clip, "warming": step <= config.critic_warmup, "begin": begin}
+    return update_with_critic(parts.policy, parts.critic, batch, objective, **cells)
 
 
 def step_seed(config: Config, step: int, attempt: int = 0) -> int:

@@ -1,4 +1,4 @@
-"""Flags of the update that do not go together: of an adapter, a critic, a trust region, and PPO's penalty."""
+"""Flags of the update that do not go together: of an adapter, a critic, documents, a trust region, PPO's penalty."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from grpo.errors import UserError
 from grpo.flags import flag
 from grpo.model.model_folder import check_model_files
 from grpo.presets import preset_of
+from grpo.problems.document_files import read_documents
 from grpo.run_flags import UpdateFlags
 
 
@@ -43,6 +44,24 @@ def check_critic(config: Config) -> None:
         check_model_files(config.critic)
 
 
+def check_ptx(config: Config) -> None:
+    """Documents have a weight, and a weight documents that can be read. Raises: UserError."""
+    given = [flag(name) for name in ("ptx_coef", "ptx_per_update") if getattr(config, name) is not None]
+    if config.ptx_data is None and given:
+        raise UserError(
+            f"{' and '.join(given)} without --ptx-data: there are no documents to imitate. Name a file of them, or "
+            "leave it out."
+        )
+    if config.ptx_data is None:
+        return
+    if config.ptx_coef is None:
+        raise UserError(
+            f"--ptx-data {config.ptx_data} without --ptx-coef: its weight beside the rewards has no usual value. Give "
+            "one, such as --ptx-coef 0.05, and compare policy/ptx_grad_norm with policy/grad_norm."
+        )
+    read_documents(config.ptx_data)
+
+
 def check_trust_region(config: Config) -> None:
     """What a step of its own kind cannot be combined with. Raises: UserError."""
     refused = {
@@ -52,6 +71,7 @@ def check_trust_region(config: Config) -> None:
         f"--optimizer {config.optimizer}": config.optimizer != "adamw",
         f"--schedule {config.schedule}": config.schedule != "constant",
         "--compile": config.compile,
+        "--ptx-data": config.ptx_data is not None,
         f"--warmup-updates {config.warmup_updates}": config.warmup_updates > 0,
         f"--max-grad-norm {config.max_grad_norm:g}": config.max_grad_norm != UpdateFlags.max_grad_norm,
         f"--weight-decay {config.weight_decay:g}": config.weight_decay != UpdateFlags.weight_decay,

@@ -14,13 +14,14 @@ from memory.measured_bytes import peak
 import grpo.setup
 from grpo.card import make_plan
 from grpo.config import Config
-from grpo.memory.model_shape import shape_of
-from grpo.memory.stages import GIB
+from grpo.memory.model_shape import critic_shape, shape_of
+from grpo.memory.stages import GIB, stages, total
 from grpo.memory.widths import Widths
 from grpo.memory_rehearsal import Rehearsed, large_batch, planned_tensors, rehearse, state_to_come, widest
 from grpo.model.batching import micro_batches
-from grpo.model.optimizers import state_bytes
+from grpo.model.optimizers import OptimizerSettings, state_bytes
 from grpo.model.policy import Policy
+from grpo.model.scalar_model import ScalarModel
 from grpo.out_of_memory import OutOfMemory
 from grpo.resolve import resolve
 from grpo.train import main
@@ -123,6 +124,35 @@ def test_its_peak_is_that_of_the_plan_to_five_per_cent(config, recompute):
     assert measured == pytest.approx(
         planned_tensors(load) - 4 * load.shape.parameters, rel=0.05
     )  # the weights are there
+
+
+@pytest.mark.parametrize("layers", [3, 9])
+def test_a_critic_is_rehearsed_with_all_that_it_takes(config, layers):
+    """Of nine layers its own update is the fullest moment; of three that of the policy, beside the critic's state."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
+
+    torch.manual_seed(0)
+    sizes = dict(
+        vocab_size=1000, hidden_size=448, intermediate_size=2048, num_attention_heads=7, num_key_value_heads=1,
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    shape, of_critic = (Qwen2Config(**sizes, num_hidden_layers=count) for count in (3, layers))
+    policy = Policy(Qwen2ForCausalLM(shape), temperature=1.0, micro_batch_tokens=512)
+    of_critic.num_labels, of_critic.pad_token_id = 1, 0
+    critic = ScalarModel(Qwen2ForSequenceClassification(of_critic), OptimizerSettings(), micro_batch_tokens=512)
+    before = copy.deepcopy(critic.model.state_dict())
+    config = replace(config, micro_batch_tokens=512, memory_fraction=0.4, gradient_checkpointing=False)
+    load = make_plan(config, shape_of(shape), card=8 * GIB).load
+    load = replace(load, widths=Widths(compute=4), critic=critic_shape(shape_of(of_critic)))
+    measured = peak(lambda: rehearse(config, policy, None, critic))
+    there = 4 * (load.shape.parameters + load.critic.parameters)
+    with pytest.MonkeyPatch.context() as patch:  # a critic's arithmetic on a CPU
+        patch.setattr("grpo.memory.stages.CRITIC", Widths(compute=4))
+        planned, held = planned_tensors(load), stages(load)
+    assert measured == pytest.approx(planned - there, rel=0.05)
+    assert (total(held["critic's update"]) > total(held["update"])) == (layers == 9)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in critic.model.state_dict().items())
+    assert not critic.optimizer.state and all(parameter.grad is None for parameter in critic.model.parameters())
 
 
 # Without a trace --------------------------------------------------------------------------------------------------

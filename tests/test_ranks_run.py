@@ -156,16 +156,24 @@ def test_resumed_by_another_number_of_ranks_it_is_the_same_but_for_rounding(alon
 
 
 @pytest.mark.slow
-def test_an_adapter_on_two_ranks_is_that_of_one_process_and_resumes(place):
-    flags = [*SMALL, *STEPS, "--algo", "grpo", "--lora-rank", "4", "--updates-per-step", "2"]
+def test_an_adapter_a_critic_and_documents_on_two_ranks_are_those_of_one_process_and_resume(place):
+    (place / "documents.txt").write_text("2+4=6, 1+3=4\n\n\\boxed{46}\n\n3+1=4\n")
+    flags = [*SMALL, *STEPS, "--algo", "ppo", "--lora-rank", "4", "--updates-per-step", "2", "--critic-warmup", "1"]
+    flags += ["--value-clip", "0"]  # at which a token would be on either side by rounding
+    flags += ["--ptx-data", "documents.txt", "--ptx-coef", "0.1", "--ptx-per-update", "1"]  # one rank has none of it
     one, two = (train(place, f"lora-{ranks}", ranks, *flags)[0] for ranks in (1, 2))
     assert_same_course(one, two)
     assert largest_difference(one, two) < 1e-5
-    adapters = [load_file(run / "adapter" / "adapter_model.safetensors") for run in (one, two)]
-    for name, expected in adapters[0].items():
-        torch.testing.assert_close(adapters[1][name], expected, rtol=0, atol=1e-4)
+    for part, name in (("adapter", "adapter_model"), ("critic", "model")):
+        expected, found = (load_file(run / part / f"{name}.safetensors") for run in (one, two))
+        assert expected.keys() == found.keys()
+        for tensor in expected:
+            torch.testing.assert_close(found[tensor], expected[tensor], rtol=0, atol=1e-4)
+    assert damage(two / "checkpoint-4") is None and (two / "checkpoint-4" / "critic" / "optimizer").is_dir()
     resumed = again(two, "lora-again", 2)
     assert largest_difference(two, resumed) == 0
+    assert [of_the_step(row) for row in rows(two)] == [of_the_step(row) for row in rows(resumed)]
+    assert_same_course(two, again(two, "lora-alone", 1))
 
 
 @pytest.mark.slow

@@ -41,6 +41,8 @@ METRICS: dict[str, str] = {
     "policy/sync_gap": "the same on the fixed probe after the sync; above --sync-tolerance the run stops",
     "policy/importance": "mean weight that corrects the engine gap; 1 where sampler and trainer agree",
     "policy/importance_cut": "share of tokens whose importance weight was truncated or masked",
+    "policy/ptx": "of --ptx-data: mean −log p of a learnt token of the documents, nats, at temperature 1",
+    "policy/ptx_grad_norm": "of --ptx-data: norm of the documents' gradient alone, with its weight, before any cut",
     "critic/loss": "of PPO: the loss of the critic's values",
     "critic/value": "of PPO: mean value of a response token, while the critic is updated",
     "critic/explained_variance": "of PPO: share of the returns' variance that is foretold; below 0: less than none",

@@ -33,7 +33,8 @@ def pick_micro_batch_tokens(load: Load) -> int:
     tokens = MOST_TOKENS
     while tokens > load.sequence:
         free = left(replace(load, micro_batch_tokens=tokens))
-        if min(free["log-probabilities"], free["update"]) >= MARGIN * load.card:
+        passes = [room for stage, room in free.items() if stage not in ("generate", "sync")]
+        if min(passes) >= MARGIN * load.card:
             return tokens
         tokens //= 2
     return load.sequence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
@@ -54,6 +54,12 @@ class Shape:
     def kv_cache(self) -> int:
         """Numbers in the KV cache of a token."""
         return 2 * self.layers * self.key
+
+
+def critic_shape(shape: Shape) -> Shape:
+    """Of a critic with a model's layers: no output head, and one number beside the last norm."""
+    without = 0 if shape.tied else shape.head
+    return replace(shape, parameters=shape.parameters - without + shape.hidden, tied=True)
 
 
 def shape_of(config: PretrainedConfig, *, trust_remote_code: bool = False) -> Shape:

@@ -53,6 +53,25 @@ def update_moment(shape: Shape, widths: Widths, tokens: int, *, recompute: bool)
     return max(moments, key=lambda moment: moment.total)
 
 
+def critic_moment(shape: Shape, widths: Widths, tokens: int, *, recompute: bool) -> Moment:
+    """The same of a critic's update: all of its weights are trained, and its head has one number.
+
+    The head takes the response positions' hidden states in float32, and hands as many numbers back.
+    """
+    kept = kept_bytes(shape, widths, tokens, recompute=recompute)
+    states = 4 * shape.hidden * tokens
+    of_layer, matrix = copy_bytes(shape, widths, 1), largest_copy_bytes(shape, widths)
+    graph = 0.0 if recompute else copy_bytes(shape, widths, shape.layers)
+    inner = layer_bytes(shape, widths, tokens) if recompute else 0.0
+    moments = [
+        Moment(kept + forward_bytes(shape, widths, tokens), 0.0, matrix) if recompute else Moment(kept, 0.0, graph),
+        # The last norm's output, and its gradient; the states that the head takes, and theirs.
+        Moment(kept + ends_bytes(shape, widths, tokens) + 2 * states, 2 * states, graph),
+        Moment(kept + backward_bytes(shape, widths, tokens) + inner, 0.0, of_layer if recompute else graph),
+    ]
+    return max(moments, key=lambda moment: moment.total)
+
+
 def logprobs_moment(shape: Shape, widths: Widths, tokens: int) -> Moment:
     """The largest moment of a forward pass that keeps nothing, as for old and reference log-probabilities."""
     stream = widths.weights * shape.hidden * tokens

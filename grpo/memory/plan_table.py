@@ -15,16 +15,17 @@ from grpo.memory.stages import GIB, ROWS, STAGES, Load, largest_update, stages, 
 def plan_table(load: Load, title: str) -> Table:
     """A column for each stage; what a stage does not hold is left blank."""
     held, free = stages(load), left(load)
+    columns = [stage for stage in STAGES if stage in held]
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("GiB")
-    for stage in STAGES:
+    for stage in columns:
         table.add_column(stage, justify="right")
     for row in ROWS:
-        if any(held[stage].get(row) for stage in STAGES):
-            table.add_row(row, *(f"{held[stage][row] / GIB:.1f}" if held[stage].get(row) else "" for stage in STAGES))
+        if any(held[stage].get(row) for stage in columns):
+            table.add_row(row, *(f"{held[stage][row] / GIB:.1f}" if held[stage].get(row) else "" for stage in columns))
     table.add_section()
-    table.add_row("sum", *(f"{total(held[stage]) / GIB:.1f}" for stage in STAGES))
-    table.add_row("left", *(f"{free[stage] / GIB:.1f}" for stage in STAGES), style="bold")
+    table.add_row("sum", *(f"{total(held[stage]) / GIB:.1f}" for stage in columns))
+    table.add_row("left", *(f"{free[stage] / GIB:.1f}" for stage in columns), style="bold")
     return table
 
 

@@ -6,10 +6,10 @@ host and its KV cache dropped. What is estimated, and not counted, is named here
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grpo.memory.model_shape import Shape
-from grpo.memory.moments import Moment, logprobs_moment, update_moment
+from grpo.memory.moments import Moment, critic_moment, logprobs_moment, update_moment
 from grpo.memory.widths import Widths, gradient_bytes, optimizer_bytes, reference_bytes, weight_bytes
 
 GIB = 2**30
@@ -22,13 +22,15 @@ GRAPHS = 1.0 * GIB
 GAPS = 0.05
 """Estimated: share by which torch's allocator takes more than it gives out, of what comes and goes in a pass."""
 
+CRITIC = Widths()
+"""A critic's weights are in float32, and its optimizer is AdamW, whatever the policy's."""
 PROBE = 304
 """Positions that the proof of a sync scores with the policy while vLLM is awake (engines/sync.py)."""
 
-STAGES = ("generate", "log-probabilities", "update", "sync")
+STAGES = ("generate", "log-probabilities", "update", "critic's update", "sync")
 ROWS = (
-    "weights", "optimizer", "reference", "gradients", "activations", "head", "copies of weights", "vLLM's weights",
-    "KV cache", "vLLM's workspace", "proof of a sync", "CUDA, gaps", "other programs",
+    "weights", "optimizer", "reference", "critic", "gradients", "activations", "head", "copies of weights",
+    "vLLM's weights", "KV cache", "vLLM's workspace", "proof of a sync", "CUDA, gaps", "other programs",
 )  # fmt: skip
 
 
@@ -56,6 +58,8 @@ class Load:
     """Ranks of a machine, among which weights, gradients, state and reference are divided."""
     tensor_parallel: int = 1
     """Ranks among which vLLM's weights and KV cache are divided."""
+    critic: Shape | None = None
+    """Of PPO's critic, whose head has one number: the embedding, layers and norm alone."""
 
     @property
     def tokens(self) -> int:
@@ -100,6 +104,7 @@ def stages(load: Load) -> dict[str, dict[str, float]]:
         "weights": weight_bytes(shape, widths) / load.shards,
         "optimizer": optimizer_bytes(shape, widths) / load.shards,
         "reference": reference_bytes(shape, widths) / load.shards,
+        "critic": critic_bytes(load),
         "other programs": load.taken,
     }
     asleep = CONTEXT + (ASLEEP if load.vllm else 0.0)
@@ -113,12 +118,25 @@ def stages(load: Load) -> dict[str, dict[str, float]]:
         merged = 0 if widths.adapter is None else (4 + 4 + 2) * shape.intermediate * shape.hidden
         sync = {"vLLM's weights": load.vllm_weights + max(2 * shape.head, merged), "CUDA, gaps": asleep}
     update = {"gradients": gradient_bytes(shape, widths) / load.shards}
-    return {
+    held = {
         "generate": stay | generate,
         "log-probabilities": stay | passing(logprobs_moment(shape, widths, load.tokens), asleep, gathered(load)),
         "update": stay | update | passing(largest_update(load), asleep, gathered(load, gradients=True)),
         "sync": stay | sync,
     }
+    if load.critic is not None:
+        moment = critic_moment(load.critic, CRITIC, load.tokens, recompute=load.recompute)
+        gradient = {"gradients": CRITIC.gradient * load.critic.parameters / load.shards}
+        whole = gathered(replace(load, shape=load.critic), gradients=True)
+        held["critic's update"] = stay | gradient | passing(moment, asleep, whole)
+    return held
+
+
+def critic_bytes(load: Load) -> float:
+    """What stays of a critic: float32 weights, and AdamW's two moments of each."""
+    if load.critic is None:
+        return 0.0
+    return (CRITIC.weights + CRITIC.optimizer) * load.critic.parameters / load.shards
 
 
 def largest_update(load: Load) -> Moment:

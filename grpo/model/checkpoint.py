@@ -3,7 +3,8 @@
     checkpoint-7/  model.safetensors, config.json, ...    what transformers and vLLM load; of LoRA the adapter alone
                    trainer_state.pt                       optimizer, schedule, KL weights, lengths, step, config, ids
                    optimizer/                             of several ranks: the optimizer's state, a part a rank
-                   critic/                                of PPO: its critic, a folder of the same kind
+                   critic/                                of PPO: its critic, a folder of the same kind, and of several
+                                                          ranks the parts of its optimizer's state
                    manifest.json                          each file's size and SHA-256
 
 A resumed run continues bit for bit: draws, seeds and shuffles are pure functions of the step, so the weights, the
@@ -113,58 +114,59 @@ def save_checkpoint(
     Of several ranks each writes its part of the optimizer's state, and one all else.
     """
     policy, critic, ranks = trained.policy, trained.critic, trained.policy.ranks
-    gathered, shards = policy.gathered_kept(), None
+    gathered, of_critic = policy.gathered_kept(), None if critic is None else critic.gathered()
+    shards: dict[Path, Path] = {}
     if ranks.size > 1:
-        shards = _shards_written(folder.resolve(), policy)
+        learners = {Path(SHARDS): policy} | ({} if critic is None else {Path("critic") / SHARDS: critic})
+        shards = {place: _shards_written(folder.resolve(), place, learner) for place, learner in learners.items()}
     state = {
         "step": step,
         "kl_coef": trained.kl_coef.value,
         "old_kl_coef": trained.old_kl_coef.value,
         "lengths": trained.lengths.mean,
-        **_state_of(policy),
-        "critic": None if critic is None else _state_of(critic),
+        **_state_of(policy, sharded=bool(shards)),
+        "critic": None if critic is None else _state_of(critic, sharded=bool(shards)),
         "config": config,
         "wandb_id": wandb_id,
     }
-    if shards:
-        state["optimizer"]["state"] = {}
     with ranks.together():
         if ranks.writes:
             needed = _bytes(policy.kept()) + (0 if shards else state_bytes(policy.optimizer))
             if critic is not None:
-                needed += _bytes(critic.model.state_dict()) + state_bytes(critic.optimizer)
+                needed += _bytes(critic.model.state_dict()) + (0 if shards else state_bytes(critic.optimizer))
             with _written(folder, needed=needed) as part:
                 policy.save_kept(part, gathered)
                 tokenizer.save_pretrained(part)
                 if critic is not None:
-                    critic.save(part / "critic")
+                    critic.save(part / "critic", of_critic)
                 torch.save(state, part / STATE)
-                if shards:
-                    shards.rename(part / SHARDS)
+                for place, written in shards.items():
+                    written.rename(part / place)
                 files = sorted(path for path in part.rglob("*") if path.is_file())
                 write_json(part / MANIFEST, {str(path.relative_to(part)): _listed(path) for path in files})
 
 
-def _state_of(learner: Learner) -> dict[str, Any]:
-    """What else than its weights a learner goes on with."""
+def _state_of(learner: Learner, *, sharded: bool) -> dict[str, Any]:
+    """What else than its weights a learner goes on with; sharded: without the optimizer's tensors."""
+    optimizer = learner.optimizer.state_dict()
     return {
-        "optimizer": learner.optimizer.state_dict(),
+        "optimizer": {**optimizer, "state": {}} if sharded else optimizer,
         "schedule": learner.schedule.state_dict(),
         "skipped_in_a_row": learner.skipped_in_a_row,
     }
 
 
-def _shards_written(folder: Path, policy: Policy) -> Path:
+def _shards_written(folder: Path, place: Path, learner: Learner) -> Path:
     """The optimizer's state of all ranks in a hidden folder beside the checkpoint's, where a death would leave it for
-    `mend_all`. Raises: RunError, on all ranks."""
-    ranks, shards = policy.ranks, folder.with_name(f".{folder.name}-{SHARDS}{PART}")
+    `mend_all`. place: in the checkpoint. Raises: RunError, on all ranks."""
+    ranks, shards = learner.ranks, folder.with_name(f".{folder.name}-{'-'.join(place.parts)}{PART}")
     with ranks.together():
         if ranks.writes:
             shutil.rmtree(shards, ignore_errors=True)
             shards.mkdir(parents=True)
     failure: BaseException | None = None
     try:
-        write_shards(shards, policy.optimizer)
+        write_shards(shards, learner.optimizer)
     except Exception as error:  # torch raises one of its own, on all ranks, whatever has failed on one of them
         failure = error
     with ranks.together():
@@ -213,15 +215,10 @@ def damage(checkpoint: Path) -> str | None:
 
 def restore(checkpoint: Path, trained: Trained) -> Restored:
     """Optimizer, schedule and KL weights of a checkpoint into a policy made from its model."""
-    policy = trained.policy
     state = torch.load(checkpoint / STATE, weights_only=True, map_location="cpu")  # copied to the device below
-    if (checkpoint / SHARDS).is_dir():
-        state["optimizer"]["state"] = read_shards(checkpoint / SHARDS, policy.optimizer, ranks=policy.ranks.size)
-    elif policy.ranks.size > 1:
-        state["optimizer"]["state"] = dealt_out(state["optimizer"]["state"], policy.optimizer)
-    _go_on(policy, state)
+    _go_on(trained.policy, state, checkpoint / SHARDS)
     if trained.critic is not None:
-        _go_on(trained.critic, state["critic"])
+        _go_on(trained.critic, state["critic"], checkpoint / "critic" / SHARDS)
     for name in ("kl_coef", "old_kl_coef"):
         weight = getattr(trained, name)
         if weight.target is not None:  # a constant weight is the flag's to say
@@ -230,7 +227,12 @@ def restore(checkpoint: Path, trained: Trained) -> Restored:
     return Restored(state["step"], state.get("wandb_id"))
 
 
-def _go_on(learner: Learner, state: dict[str, Any]) -> None:
+def _go_on(learner: Learner, state: dict[str, Any], shards: Path) -> None:
+    """shards: the folder of the optimizer's state, where several ranks have written it."""
+    if shards.is_dir():
+        state["optimizer"]["state"] = read_shards(shards, learner.optimizer, ranks=learner.ranks.size)
+    elif learner.ranks.size > 1:
+        state["optimizer"]["state"] = dealt_out(state["optimizer"]["state"], learner.optimizer)
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.restore_schedule(state["schedule"])
     learner.skipped_in_a_row = state.get("skipped_in_a_row", 0)  # earlier versions did not know it, nor the lengths

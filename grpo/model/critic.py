@@ -18,6 +18,7 @@ from torch import Tensor
 
 from grpo.algorithm.gae import explained_variance, value_loss
 from grpo.algorithm.objective import Measured, Objective
+from grpo.model.learner import Beginning
 from grpo.model.policy import Policy
 from grpo.model.scalar_model import ScalarModel
 from grpo.records import Batch
@@ -48,9 +49,17 @@ def update_critic(critic: ScalarModel, batch: Batch, clip: float) -> dict[str, f
 
 
 def update_with_critic(
-    policy: Policy, critic: ScalarModel | None, batch: Batch, objective: Objective, *, clip: float, warming: bool
+    policy: Policy,
+    critic: ScalarModel | None,
+    batch: Batch,
+    objective: Objective,
+    *,
+    clip: float,
+    warming: bool,
+    begin: Beginning | None = None,
 ) -> dict[str, float | None]:
     """One step of the policy, and one of its critic where there is one. warming: of the critic alone, and the policy is
-    only measured. Returns what was measured, that of the critic as `critic/...`."""
-    measured = policy.examine(batch, objective) if warming else policy.update(batch, objective)
+    only measured; begin: what the policy learns beside. Returns what was measured, that of the critic as
+    `critic/...`."""
+    measured = policy.examine(batch, objective) if warming else policy.update(batch, objective, begin)
     return measured if critic is None else measured | update_critic(critic, batch, clip)

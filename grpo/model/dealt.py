@@ -16,17 +16,23 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from grpo.errors import UserError
+from grpo.model.logprobs import token_logprobs
 from grpo.model.ranks import Ranks
-from grpo.model.shard import shard
+from grpo.model.shard import Pass, shard
 
 SAVED_BESIDE = ("generation_config", "_weight_conversions")
 """What loading alone gives a model, and save_pretrained writes, or needs for the names of the file's tensors."""
 
 
 def dealt(
-    made: Callable[[str], PreTrainedModel], ranks: Ranks, *, device: str, narrow: bool | None = None
+    made: Callable[[str], PreTrainedModel],
+    ranks: Ranks,
+    *,
+    device: str,
+    computes: Pass = token_logprobs,
+    narrow: bool | None = None,
 ) -> PreTrainedModel:
-    """The model on the device: of one rank as it was made, of several sharded. narrow: as `shard` has it.
+    """The model on the device: of one rank as it was made, of several sharded. computes, narrow: as `shard` has them.
 
     Raises: UserError, also what `made` raises on rank 0.
     """
@@ -38,7 +44,7 @@ def dealt(
     with ranks.together():
         if source is not None:
             check_alike(source, model)
-    shard(model, ranks, narrow=narrow, device=device)
+    shard(model, ranks, computes=computes, narrow=narrow, device=device)
     model.to_empty(device=device)  # makes two tensors of a tied one, of which one would lose its gradient
     model.tie_weights()
     _send(source, model)

@@ -29,6 +29,9 @@ from grpo.records import Batch
 Objective = Callable[..., Measured]
 """(micro-batch, *outputs of the learner) -> what it contributes to the loss and the metrics."""
 
+Beginning = Callable[[], dict[str, float | None]]
+"""Gives the parameters a gradient, to which that of the batch is added; returns what it has measured."""
+
 Numbers = tuple[dict[str, float], ...]
 """Sums, sums of which the means are made, and how many values these are over, as `count`."""
 
@@ -84,14 +87,14 @@ class Learner(Passes):
         """What the objective is computed from, with its graph: here the module's output on the micro-batch's inputs."""
         return (self.model(micro_batch.inputs),)
 
-    def update(self, batch: Batch, objective: Objective) -> dict[str, float | None]:
-        """One optimizer step on a whole optimizer batch. Returns what was measured, the gradient norm before clipping,
-        the learning rate, and how many updates in a row have been skipped.
+    def update(self, batch: Batch, objective: Objective, begin: Beginning | None = None) -> dict[str, float | None]:
+        """One optimizer step on a whole optimizer batch, and on what `begin` adds to it. Returns what was measured, the
+        gradient norm before clipping, the learning rate, and how many updates in a row have been skipped.
 
         An update in which anything that was measured is NaN or infinite (the loss, the gradient, a log-probability and
         what is computed from it) is skipped: weights, optimizer and schedule stay as they are.
         """
-        measured = self.backward(batch, objective)
+        measured = self.backward(batch, objective, begin)
         grad_norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)).item()
         measured |= {"grad_norm": grad_norm, "learning_rate": float(self.schedule.get_last_lr()[0])}
         if not_finite(measured):
@@ -115,13 +118,19 @@ class Learner(Passes):
         measured |= {"grad_norm": whole(grad_norm).item(), "learning_rate": 0.0}
         return measured | {"skipped_in_a_row": float(self.skipped_in_a_row)}
 
-    def backward(self, batch: Batch, objective: Objective) -> dict[str, float | None]:
+    def backward(self, batch: Batch, objective: Objective, begin: Beginning | None = None) -> dict[str, float | None]:
         """The parameters, which have no gradient yet, get that of a whole optimizer batch, added up over micro-batches.
 
         An objective's contributions add up, so the gradient is that of the whole batch, however it is cut. Rows that
-        have none are only measured, unless that would leave nothing. Returns the objective's sums, and its means over
-        the whole batch; None where there is nothing to average.
+        have none are only measured, unless that would leave nothing. Returns the objective's sums, its means over the
+        whole batch, None where there is nothing to average, and what `begin` has measured.
         """
+        begun = begin() if begin else {}
+
+        def afresh() -> None:
+            self.drop_gradient()
+            if begin:
+                begin()
 
         def moving(micro_batch: Batch) -> Numbers:
             return _numbers(self.contribute(micro_batch, objective))
@@ -133,12 +142,12 @@ class Learner(Passes):
         if not moves.any():  # their gradient of 0 lets AdamW go on, as it does after any other update
             moves[:] = True
         rows = moves.nonzero().flatten(), (~moves).nonzero().flatten()
-        made = self.each_micro_batch(batch.take(rows[0]), moving, name="a backward pass", afresh=self.drop_gradient)
+        made = self.each_micro_batch(batch.take(rows[0]), moving, name="a backward pass", afresh=afresh)
         if len(rows[1]):
             made += self.each_micro_batch(batch.take(rows[1]), still, name="a forward pass")
         sums, means, counts = self._of_all([numbers for _, numbers in made])
         count = counts["count"]
-        return sums | {name: value / count if count else None for name, value in means.items()}
+        return begun | sums | {name: value / count if count else None for name, value in means.items()}
 
     def begin_piece(self, *, last: bool) -> None:
         """Several machines sum their gradients once, after the last."""

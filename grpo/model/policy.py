@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,11 +17,11 @@ from grpo.algorithm.objective import Measured
 from grpo.model.head_pieces import backward_in_pieces
 from grpo.model.host import rest_on_host, visiting
 from grpo.model.learner import Learner, Objective, autocast
-from grpo.model.logprobs import chunk_rows
+from grpo.model.logprobs import chunk_rows, token_logprobs
 from grpo.model.optimizers import OptimizerSettings
 from grpo.model.passes import Passes
 from grpo.model.ranks import Ranks
-from grpo.model.shard import on_host, scored, whole
+from grpo.model.shard import on_host, passed, whole
 from grpo.out_of_memory import NO_REFERENCE, out_of_memory
 from grpo.records import Batch
 
@@ -48,7 +49,8 @@ class Policy(Learner):
 
     def outputs(self, micro_batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the targets and entropies, both [B, T] float32, 0 outside the mask."""
-        return scored(
+        return passed(
+            token_logprobs,
             self.model,
             micro_batch.inputs,
             micro_batch.targets,
@@ -66,6 +68,15 @@ class Policy(Learner):
             return super().contribute(micro_batch, objective)
         settings = {"train_entropy": self.train_entropy, "head_dtype": self.head_dtype}
         return backward_in_pieces(self.model, micro_batch, objective, self.temperature, **settings)
+
+    @contextmanager
+    def at_temperature(self, temperature: float) -> Iterator[None]:
+        """Passes in this block are at another temperature than the sampler's."""
+        own, self.temperature = self.temperature, temperature
+        try:
+            yield
+        finally:
+            self.temperature = own
 
     def logprobs(self, batch: Batch, temperature: float | None = None) -> Tensor:
         """[B, T] float32 log-probabilities of the targets under the current weights, 0 outside the mask.
@@ -152,7 +163,8 @@ def _logprobs(of: Policy | Reference, batch: Batch, temperature: float, name: st
     def make(micro_batch: Batch) -> Tensor:
         with autocast(of.device):
             asked = (micro_batch.inputs, micro_batch.targets, micro_batch.mask)
-            return scored(of.model, *asked, temperature, with_entropy=False, head_dtype=of.head_dtype)[0].cpu()
+            settings = {"with_entropy": False, "head_dtype": of.head_dtype}
+            return passed(token_logprobs, of.model, *asked, temperature, **settings)[0].cpu()
 
     result = torch.zeros(batch.mask.shape)
     for rows, logprobs in of.each_micro_batch(batch, make, name=name):

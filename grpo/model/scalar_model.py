@@ -30,6 +30,7 @@ from grpo.errors import UserError
 from grpo.model.batching import PAD_ID
 from grpo.model.learner import Learner, autocast
 from grpo.model.pretrained import PRECISIONS, load_config
+from grpo.model.shard import on_host, passed
 from grpo.records import Batch
 
 
@@ -84,6 +85,14 @@ def check_scalar(source: str, *, trust_remote_code: bool = False) -> PretrainedC
 
 def _loaded(source: str, device: str, precision: str, trust_remote_code: bool, **changes: int) -> PreTrainedModel:
     try:
+        if device == "meta":  # its config alone is read
+            config = load_config(source, trust_remote_code=trust_remote_code)
+            for name, value in changes.items():
+                setattr(config, name, value)
+            with torch.device("meta"):
+                return AutoModelForSequenceClassification.from_config(
+                    config, dtype=PRECISIONS[precision], trust_remote_code=trust_remote_code
+                )
         model = AutoModelForSequenceClassification.from_pretrained(
             source,
             dtype=PRECISIONS[precision],
@@ -104,15 +113,20 @@ def _loaded(source: str, device: str, precision: str, trust_remote_code: bool, *
     return model.to(device)
 
 
+def token_values(model: PreTrainedModel, inputs: Tensor, mask: Tensor) -> Tensor:
+    """[B, T] float32: the head's number at each position of the mask, 0 elsewhere."""
+    states = model.base_model(input_ids=inputs, use_cache=False).last_hidden_state
+    with torch.autocast(states.device.type, enabled=False):
+        found = model.score(states[mask].float())[:, 0]
+    return found.new_zeros(mask.shape).masked_scatter(mask, found)
+
+
 class ScalarModel(Learner):
     """Its output, which an objective gets, is a number at each position of the mask, [B, T], and 0 elsewhere."""
 
     def outputs(self, micro_batch: Batch) -> tuple[Tensor]:
         """[B, T] float32."""
-        states = self.model.base_model(input_ids=micro_batch.inputs, use_cache=False).last_hidden_state
-        with torch.autocast(self.device.type, enabled=False):
-            found = states[micro_batch.mask].float() @ self.model.score.weight.float()[0]
-        return (found.new_zeros(micro_batch.mask.shape).masked_scatter(micro_batch.mask, found),)
+        return (passed(token_values, self.model, micro_batch.inputs, micro_batch.mask),)
 
     @torch.no_grad()
     def values(self, batch: Batch) -> Tensor:
@@ -125,18 +139,21 @@ class ScalarModel(Learner):
         result = torch.zeros(batch.mask.shape)
         for rows, found in self.each_micro_batch(batch, make, name="a pass of the scalar model"):
             result[rows, : found.shape[1]] = found
+        if self.ranks.size > 1:
+            result[batch.mask] = self.ranks.added(result[batch.mask])  # where this rank has none stands 0
         return result
 
     def scores(self, batch: Batch) -> Tensor:
         """[B]: the number of each conversation."""
         return self.values(batch).sum(dim=1)
 
-    def gathered(self) -> None:
-        """As of a policy: this one is on one rank."""
+    def gathered(self) -> dict[str, Tensor] | None:
+        """As Policy.gathered."""
+        return None if self.ranks.size == 1 else on_host(self.model, self.model.state_dict().items(), self.ranks)
 
     def save(self, folder: Path, gathered: dict[str, Tensor] | None = None) -> None:
         """Into a folder that transformers loads."""
-        self.model.save_pretrained(folder)
+        self.model.save_pretrained(folder, state_dict=gathered)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ sums between the layers stay float32, because that is what the embeddings hand o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import MethodType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +22,25 @@ from torch import Tensor, nn
 from grpo.model.logprobs import token_logprobs
 from grpo.model.ranks import Ranks
 
-SCORE = "token_logprobs"
+PASS = "sharded_pass"
 """The method that `shard` gives a model: FSDP gathers the root's weights around methods that it is told of alone."""
 
+Pass = Callable[..., Any]
+"""(model, what it is asked) -> what is computed from its layers and its head."""
 
-def shard(model: nn.Module, ranks: Ranks, *, narrow: bool | None = None, device: str | None = None) -> nn.Module:
+
+def shard(
+    model: nn.Module,
+    ranks: Ranks,
+    *,
+    computes: Pass = token_logprobs,
+    narrow: bool | None = None,
+    device: str | None = None,
+) -> nn.Module:
     """The model, of which this rank holds one part in as many as a machine has ranks. All ranks have the same one.
 
-    narrow: whether weights are gathered in bfloat16; unset: on a card. device: where it will compute, if it has no
-    numbers yet; unset: where it is.
+    computes: the pass that will be made over it. narrow: whether weights are gathered in bfloat16; unset: on a card.
+    device: where it will compute, if it has no numbers yet; unset: where it is.
     """
     if ranks.size == 1:
         return model
@@ -46,15 +57,17 @@ def shard(model: nn.Module, ranks: Ranks, *, narrow: bool | None = None, device:
     if device == "cuda" if narrow is None else narrow:
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
         model.get_input_embeddings().register_forward_hook(lambda module, inputs, output: output.float())
-    setattr(model, SCORE, MethodType(token_logprobs, model))
+    setattr(model, PASS, MethodType(computes, model))
     blocks = set(model._no_split_modules or ())  # {"Qwen2DecoderLayer"}: no list of architectures of our own
     for module in list(model.modules()):
         if type(module).__name__ in blocks:
             fully_shard(module, mesh=mesh, mp_policy=policy)
+    if hasattr(model, "score"):  # a head of one number, which needs its float32
+        fully_shard(model.score, mesh=mesh, mp_policy=MixedPrecisionPolicy())
     # The root: the embedding, the last norm and the head, tied or not. Given back after a pass, too: without being
     # told so, FSDP would hold it through generation.
     fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
-    register_fsdp_forward_method(model, SCORE)
+    register_fsdp_forward_method(model, PASS)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
@@ -62,10 +75,10 @@ def shard(model: nn.Module, ranks: Ranks, *, narrow: bool | None = None, device:
     return model
 
 
-def scored(model: nn.Module, *asked, **settings) -> tuple[Tensor, Tensor | None]:
-    """`token_logprobs` of a model, whether it is sharded or not."""
-    method = getattr(model, SCORE, None)
-    return token_logprobs(model, *asked, **settings) if method is None else method(*asked, **settings)
+def passed(computes: Pass, model: nn.Module, *asked: Any, **settings: Any) -> Any:
+    """What a pass computes, whether the model is sharded (for that pass) or not."""
+    method = getattr(model, PASS, None)
+    return computes(model, *asked, **settings) if method is None else method(*asked, **settings)
 
 
 def all_reduce_after(model: nn.Module, last: bool) -> None:

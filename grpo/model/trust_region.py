@@ -53,8 +53,8 @@ def check_size(model: nn.Module) -> None:
 class TrustRegionPolicy(Policy):
     """A policy whose updates are TRPO's; its optimizer rests."""
 
-    def update(self, batch: Batch, objective: Objective) -> dict[str, float | None]:
-        """See `trust_region_update`."""
+    def update(self, batch: Batch, objective: Objective, begin: None = None) -> dict[str, float | None]:
+        """See `trust_region_update`. Nothing is learnt beside."""
         return trust_region_update(self, batch, objective)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import TypeVar
 
 from grpo.records import Problem
 
+T = TypeVar("T")
 
-def draw(problems: Sequence[Problem], count: int, step: int, seed: int | str) -> list[Problem]:
-    """The problems of step 1, 2, ...: endless passes over the data, each in its own shuffled order.
+
+def draw(problems: Sequence[T], count: int, step: int, seed: int | str) -> list[T]:
+    """What is drawn at step 1, 2, ...: endless passes over the problems, each in its own shuffled order.
 
     A pure function of the step, so that a resumed run draws what the interrupted one would have drawn.
     """

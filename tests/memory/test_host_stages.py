@@ -1,11 +1,13 @@
 """The stages on a CPU, by hand: what vLLM has for itself, and what comes and goes."""
 
+from dataclasses import replace
+
 import pytest
 from real_shapes import qwen_config
 
 from grpo.memory.host_stages import host_kv_sequence, host_stages
-from grpo.memory.model_shape import shape_of
-from grpo.memory.moments import logprobs_moment, update_moment
+from grpo.memory.model_shape import critic_shape, shape_of
+from grpo.memory.moments import critic_moment, logprobs_moment, update_moment
 from grpo.memory.stages import GIB, Load
 from grpo.memory.widths import Widths
 
@@ -47,4 +49,14 @@ def test_the_passes_are_those_that_are_measured_on_a_cpu():
     ):
         passing = ("activations", "head", "copies of weights")
         assert sum(held[stage][row] for row in passing) == pytest.approx(moment.total)
-        assert set(held[stage]) - {"weights", "optimizer", "reference", "gradients"} == set(passing)
+        assert set(held[stage]) - {"weights", "optimizer", "reference", "critic", "gradients"} == set(passing)
+
+
+def test_a_critic_has_float32_arithmetic_there():
+    shape = critic_shape(SHAPE)
+    held = host_stages(replace(LOAD, critic=shape), vllm_cache=None)
+    assert {stage["critic"] for stage in held.values()} == {12 * (COUNT + 896)}
+    moment = critic_moment(shape, LOAD.widths, 4096, recompute=False)
+    update = held["critic's update"]
+    assert update["gradients"] == 4 * (COUNT + 896)
+    assert sum(update[row] for row in ("activations", "head", "copies of weights")) == pytest.approx(moment.total)

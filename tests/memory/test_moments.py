@@ -4,11 +4,13 @@ import pytest
 import torch
 from measured_bytes import forward, peak, product_of_cuda
 from real_shapes import PRECISIONS, qwen_config, small
+from transformers import AutoModelForSequenceClassification
 
-from grpo.memory.model_shape import shape_of
-from grpo.memory.moments import logprobs_moment, update_moment
+from grpo.memory.model_shape import critic_shape, shape_of
+from grpo.memory.moments import critic_moment, logprobs_moment, update_moment
 from grpo.memory.widths import Widths
-from grpo.model.recompute import recompute_layers
+from grpo.model.recompute import recompute_layers, recomputing
+from grpo.model.scalar_model import token_values
 
 TOKENS = 512
 GIB = 2**30
@@ -39,6 +41,29 @@ def test_the_peak_of_log_probabilities_to_five_per_cent(precision):
         measured = peak(lambda: forward(model, TOKENS, autocast=precision == "autocast"))
     moment = logprobs_moment(shape_of(config), PRECISIONS[precision], TOKENS)
     assert measured == pytest.approx(moment.total, rel=0.05)
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["whole", "recomputed"])
+@pytest.mark.parametrize("precision", ["float32", "autocast"])
+def test_the_peak_of_a_critics_update_to_five_per_cent(precision, recompute):
+    config, _ = small(num_hidden_layers=3, intermediate_size=2048)
+    config.num_labels, config.pad_token_id = 1, 0
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    assert sum(parameter.numel() for parameter in model.parameters()) == critic_shape(shape_of(config)).parameters
+    if recompute:
+        recompute_layers(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    ids = torch.randint(0, 1000, (2, TOKENS // 2))
+
+    def passes():
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False, enabled=precision == "autocast"):
+            with recomputing(model):
+                values = token_values(model, ids, torch.ones_like(ids, dtype=torch.bool))
+        values.sum().backward()
+
+    moment = critic_moment(critic_shape(shape_of(config)), PRECISIONS[precision], TOKENS, recompute=recompute)
+    assert peak(passes) == pytest.approx(moment.total, rel=0.05)
 
 
 def test_recomputed_layers_of_a_real_model():

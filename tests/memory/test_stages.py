@@ -7,21 +7,23 @@ from real_shapes import load_of
 
 from grpo.engines import sync
 from grpo.memory.fit import fits
-from grpo.memory.moments import update_moment
+from grpo.memory.model_shape import critic_shape
+from grpo.memory.moments import critic_moment, update_moment
 from grpo.memory.stages import GAPS, GIB, PROBE, STAGES, gathered, largest_update, stages, total
+from grpo.memory.widths import Widths
 
 
 def test_what_stays_is_in_every_stage_and_what_passes_in_its_own():
     load = load_of("Qwen2.5-1.5B", 79)
     held = stages(replace(load, widths=replace(load.widths, reference=4), taken=GIB))
-    assert tuple(held) == STAGES
-    for stage in STAGES:
+    assert list(held) == [stage for stage in STAGES if stage != "critic's update"]
+    for stage in held:
         assert held[stage]["weights"] == held[stage]["reference"] == 4 * load.shape.parameters
         assert (held[stage]["optimizer"], held[stage]["other programs"]) == (8 * load.shape.parameters, GIB)
-    assert [stage for stage in STAGES if held[stage].get("gradients")] == ["update"]
-    assert [stage for stage in STAGES if held[stage].get("activations")] == ["log-probabilities", "update"]
-    assert [stage for stage in STAGES if held[stage].get("vLLM's weights")] == ["generate", "sync"]
-    assert [stage for stage in STAGES if held[stage].get("KV cache")] == ["generate"]
+    assert [stage for stage in held if held[stage].get("gradients")] == ["update"]
+    assert [stage for stage in held if held[stage].get("activations")] == ["log-probabilities", "update"]
+    assert [stage for stage in held if held[stage].get("vLLM's weights")] == ["generate", "sync"]
+    assert [stage for stage in held if held[stage].get("KV cache")] == ["generate"]
 
 
 def test_vllm_takes_its_share_and_no_more():
@@ -43,7 +45,7 @@ def test_the_proof_of_a_sync_has_room_beside_an_awake_vllm():
 def test_transformers_generates_with_the_policy_and_keeps_a_cache_of_all_responses():
     held = stages(replace(load_of("Qwen2.5-1.5B", 79), memory_fraction=None))
     assert held["generate"]["KV cache"] == 2 * 256 * 4024 * 28 * 1024  # float32, as its weights
-    assert not any(held[stage].get("vLLM's weights") for stage in STAGES)
+    assert not any(held[stage].get("vLLM's weights") for stage in held)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_the_command_of_the_main_readme_leaves_15_gib_of_an_80_gb_card():
     """Qwen2.5-Math-1.5B, which has the shape of Qwen2.5-1.5B, with every flag at its default. A card that is sold as 80
     GB has 79 GiB."""
     held = stages(load_of("Qwen2.5-1.5B", 79))
-    left = {stage: 79 - total(held[stage]) / GIB for stage in STAGES}
+    left = {stage: 79 - total(held[stage]) / GIB for stage in held}
     assert min(left.values()) > 15 and left["update"] > 45
     without = stages(replace(load_of("Qwen2.5-1.5B", 79), recompute=False))
     assert 79 - total(without["update"]) / GIB < 1  # as it was when gradient checkpointing did nothing
@@ -86,3 +88,28 @@ def test_ranks_divide_what_they_hold_and_tensor_parallel_what_vllm_holds():
     both = replace(eight, tensor_parallel=4)
     assert both.vllm_weights == one.vllm_weights / 4 and both.kv_sequence == one.kv_sequence / 4
     assert not fits(one) and fits(replace(eight, memory_fraction=0.5))
+
+
+def test_a_critic_stays_in_every_stage_and_has_an_update_of_its_own():
+    """Qwen2.5-1.5B: 1.54B parameters of 4 + 8 bytes, and 4 of a gradient while it is updated."""
+    alone = load_of("Qwen2.5-1.5B", 139)
+    load = replace(alone, critic=critic_shape(alone.shape))
+    size, held = alone.shape.parameters + alone.shape.hidden, stages(load)
+    assert set(held) == set(STAGES) and set(STAGES) - set(stages(alone)) == {"critic's update"}
+    assert all(rows["critic"] == 12 * size for rows in held.values())
+    update = held["critic's update"]
+    moment = critic_moment(load.critic, Widths(), load.tokens, recompute=True)
+    assert update["gradients"] == 4 * size
+    assert update["activations"] + update["head"] + update["copies of weights"] == moment.total > 0
+    halves = stages(replace(load, shards=2))
+    assert halves["sync"]["critic"] == 6 * size and halves["critic's update"]["gradients"] == 2 * size
+    others = {"critic", "gradients", "activations", "head", "copies of weights", "CUDA, gaps"}
+    assert {row: update[row] for row in held["sync"].keys() & update.keys() - others} == {
+        row: held["update"][row] for row in held["sync"].keys() & update.keys() - others
+    }
+
+
+def test_an_untied_heads_critic_has_no_output_head():
+    shape = load_of("Qwen2.5-7B", 139).shape
+    assert critic_shape(shape).parameters == shape.parameters - 152064 * 3584 + 3584
+    assert critic_shape(shape).layer == shape.layer + 3584 // 28

@@ -6,6 +6,7 @@ torchrun ... tests/model/sharded.py FOLDER OUT NODES CASE ...     # what rank 0 
 import os
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,12 +19,15 @@ from grpo.algorithm.table import ALGORITHMS
 from grpo.model import learner, logprobs
 from grpo.model import policy as policy_file
 from grpo.model.batching import collate, optimizer_batches
+from grpo.model.critic import ValueObjective, update_critic
 from grpo.model.dealt import dealt
+from grpo.model.imitation import imitate
 from grpo.model.optimizers import OptimizerSettings, state_bytes
 from grpo.model.policy import Policy
 from grpo.model.pretrained import load_model
 from grpo.model.ranks import Ranks
 from grpo.model.recompute import recompute_layers
+from grpo.model.scalar_model import ScalarModel, make_scalar_model, token_values
 from grpo.model.shard import whole
 from grpo.records import Group, Problem, Rollout
 
@@ -128,10 +132,58 @@ def found(
     )
 
 
+def critic_found(folder, ranks):
+    """Values, the gradient of their loss, and what 8 updates of a critic come to, whole."""
+
+    def made(device):
+        model = make_scalar_model(str(folder / "untied"), pad_id=0, device=device)
+        recompute_layers(model)
+        return model
+
+    model = dealt(made, ranks, device="cpu", computes=token_values)
+    critic = ScalarModel(model, OptimizerSettings(learning_rate=2e-4, max_grad_norm=0.5), 150, ranks)
+    batch = collate(groups(4, 4), 0)
+    values = critic.values(batch)
+    returns = ((batch.targets % 5).float() - 2) * batch.mask
+    batch = replace(batch, old_values=values + 0.1 * batch.mask, returns=returns)
+    (one,) = optimizer_batches(batch, 1, 1, load_aggregation("token_mean", 64.0), seed=0)
+    measured = critic.backward(one, ValueObjective(0.2))
+    gradient = {name: whole(p.grad).clone() for name, p in critic.model.named_parameters()}
+    critic.drop_gradient()
+    parts = optimizer_batches(batch, 4, 2, load_aggregation("token_mean", 64.0), seed=1)
+    updates = [update_critic(critic, part, clip=0.2) for part in parts]
+    gathered = critic.gathered() or dict(critic.model.state_dict())
+    return dict(logprobs=values, measured=measured, gradient=gradient, updates=updates, weights=gathered)
+
+
+def documents_found(folder, ranks):
+    """The gradient of documents beside that of responses, and two updates with both."""
+
+    def made(device):
+        return load_model(str(folder / "tied"), device=device, trust_remote_code=False)
+
+    model, settings = dealt(made, ranks, device="cpu"), OptimizerSettings(learning_rate=2e-4, max_grad_norm=0.5)
+    policy = Policy(model, temperature=0.8, micro_batch_tokens=150, optimizer=settings, ranks=ranks)
+    batch, documents = collate(groups(4, 4), 0), collate(groups(1, 5), 0)
+    batch = replace(batch, advantages=batch.mask * (1 - 2.0 * (batch.groups % 2))[:, None])
+    (one,) = optimizer_batches(batch, 1, 1, load_aggregation("token_mean", 64.0), seed=0)
+    objective, begin = Objective(ALGORITHMS["reinforce"]), partial(imitate, policy, documents, 0.3)
+    measured = policy.backward(one, objective, begin)
+    gradient = {name: whole(p.grad).clone() for name, p in policy.model.named_parameters()}
+    policy.drop_gradient()
+    updates = [policy.update(one, objective, begin) for _ in range(2)]
+    weights = {name: tensor.clone() for name, tensor in policy.weights()}
+    return dict(logprobs=policy.logprobs(batch), measured=measured, gradient=gradient, updates=updates, weights=weights)
+
+
+BESIDE = {"critic": critic_found, "documents": documents_found}
+
+
 if __name__ == "__main__":
     folder, out, nodes, *names = sys.argv[1:]
     ranks = Ranks.join(minutes=1, nodes=int(nodes))
-    results = {name: found(Path(folder), ranks, **CASES[name]) for name in names}
+    results = {name: found(Path(folder), ranks, **CASES[name]) for name in names if name in CASES}
+    results |= {name: find(Path(folder), ranks) for name, find in BESIDE.items()}
     if ranks.writes:
         torch.save(results, out)
     ranks.exchange(None)

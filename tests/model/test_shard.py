@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 from conftest import ROOT, make_model
-from sharded import CASES, found
+from sharded import BESIDE, CASES, found
 from torchrun import torchrun
 
 from grpo.model.ranks import Ranks
@@ -26,13 +26,16 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(folder):
     """What a single process finds."""
-    return {name: found(folder, Ranks(), **case) for name, case in CASES.items()}
+    made = {name: found(folder, Ranks(), **case) for name, case in CASES.items()}
+    return made | {name: find(folder, Ranks()) for name, find in BESIDE.items()}
 
 
 SOME = ("sequence_mean", "untied head", "ranks without rows")
 LAUNCHES = {"2 ranks": (2, 1, tuple(CASES)), "3 ranks": (3, 1, SOME), "2 nodes of 1": (2, 2, SOME)}
 """Name -> ranks, nodes, cases."""
-EXACT = {launch: [name for name in names if name != "as a card"] for launch, (_, _, names) in LAUNCHES.items()}
+EXACT = {
+    launch: [*(name for name in names if name != "as a card"), *BESIDE] for launch, (_, _, names) in LAUNCHES.items()
+}
 
 
 @pytest.fixture(scope="module")
