@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/algorithm", "tests/model", "tests/preferences")
+TESTS = ("tests/algorithm", "tests/model", "tests/preferences", "tests/problems/test_documents.py")
 """The tests of the formulas: a mistake must be caught by these, not by a run that happens to learn less."""
 
 
