@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from grpo.doctor_flags import asked
 from grpo.early import refuse_early
+from grpo.unix import check_unix
 
 if __name__ == "__main__":  # --help and refusals are there at once, before the imports below
-    refuse_early(lambda: asked(None, __doc__))
+    refuse_early(lambda: asked(None, __doc__), check_unix)
 
 import sys
 import traceback

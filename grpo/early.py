@@ -13,15 +13,16 @@ from collections.abc import Callable
 from grpo.errors import UserError
 
 
-def refuse_early(check: Callable[[], object]) -> None:
-    """End the program where `check` refuses what was asked for: status 2, and one paragraph.
+def refuse_early(*checks: Callable[[], object]) -> None:
+    """End the program where one of `checks` refuses what was asked for: status 2, and one paragraph.
 
     Not of several processes that torchrun has started: they refuse together, so that it is said once (rank_flags.py).
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return
     try:
-        check()
+        for check in checks:
+            check()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -16,7 +16,6 @@ from grpo.evaluation.asked import asked, check_command
 if __name__ == "__main__":  # --help and refusals are there at once, before the imports below
     refuse_early(check_command)
 
-import fcntl
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +36,7 @@ from grpo.evaluation.resolve import resolve
 from grpo.evaluation.results import read_results
 from grpo.evaluation.sections import sections
 from grpo.evaluation.tasks import Task
+from grpo.unix import unix_module
 
 
 def run(options: Options, console: Console) -> None:
@@ -85,6 +85,7 @@ def announce(tasks: Sequence[Task], console: Console) -> None:
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Hold the folder, so that no second command writes to it. Raises: UserError where one does."""
+    fcntl = unix_module("fcntl")
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as file:
         try:

@@ -9,7 +9,6 @@ finds. What a death leaves behind is put right by `mend`: the next time that the
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from grpo.errors import UserError
 from grpo.files import flush
+from grpo.unix import unix_module
 
 PART, OLD, GONE = ".part", ".old", ".gone"
 """Ends of hidden names: not yet whole; whole, and about to be replaced; on its way out."""
@@ -75,6 +75,7 @@ def mend_all(parent: Path) -> None:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep a folder to this process, however it ends. Raises: UserError where another process has it."""
+    fcntl = unix_module("fcntl")
     number = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

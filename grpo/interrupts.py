@@ -18,8 +18,8 @@ from contextlib import contextmanager
 
 ALWAYS = (signal.SIGINT, signal.SIGTERM)
 """Handled even where the parent ignores them: a script that starts a run in its background leaves SIGINT ignored."""
-UNLESS_IGNORED = (signal.SIGHUP,)
-"""A closed terminal; `nohup` ignores it, which is to stay so."""
+UNLESS_IGNORED = tuple(getattr(signal, name) for name in ("SIGHUP",) if hasattr(signal, name))
+"""A closed terminal; `nohup` ignores it, which is to stay so. Only Unix has it."""
 
 WAITING = "\n{name}: the step is finished and saved first; once more ends the run at once, without that.\n"
 DROPPED = "\n{name}: the run is ending, and saves what it can; once more ends it at once, without that.\n"

@@ -13,6 +13,7 @@ from grpo.model.policy import Policy
 from grpo.problems.document_files import read_documents
 from grpo.problems.documents import Documents, encode_documents
 from grpo.problems.draw import draw
+from grpo.problems.fingerprint import fingerprint
 from grpo.problems.markers import marker_ids
 from grpo.problems.templates import prompt_encoder
 
@@ -27,6 +28,8 @@ class Pretraining:
     """Of a step."""
     coef: float
     seed: int
+    content: str = ""
+    """A fingerprint of the documents as they are in their file."""
 
     def __str__(self) -> str:
         found = self.documents
@@ -45,12 +48,15 @@ def make_pretraining(config: Config, tokenizer: PreTrainedTokenizerBase) -> Pret
     """None where there is no --ptx-data. Raises: UserError where nothing can be learnt from it."""
     if config.ptx_data is None:
         return None
+    rows = read_documents(config.ptx_data)
     documents = encode_documents(
-        read_documents(config.ptx_data),
+        rows,
         tokenizer,
         encode=prompt_encoder(tokenizer, **config.prompting),
         end=(*marker_ids(tokenizer, config.template, config.chat_args), tokenizer.eos_token_id)[0],
         most=config.max_prompt_tokens + config.max_response_tokens,
     )
     updates = config.updates_per_step * config.epochs_per_step
-    return Pretraining(documents, config.ptx_per_update, updates, config.ptx_coef, config.seed)
+    return Pretraining(
+        documents, config.ptx_per_update, updates, config.ptx_coef, config.seed, content=fingerprint(rows)
+    )

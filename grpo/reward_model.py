@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from grpo.early import refuse_early
 from grpo.reward_model_flags import Options, asked
+from grpo.unix import check_unix
 
 if __name__ == "__main__":  # --help and refusals are there at once, before the imports below
-    refuse_early(asked)
+    refuse_early(asked, check_unix)
 
 import sys
 from collections.abc import Sequence

@@ -44,6 +44,7 @@ from grpo.problems.lengths import EarlierLengths
 from grpo.problems.markers import marker_ids
 from grpo.records import Problem
 from grpo.resume import words
+from grpo.trained_on import check_unchanged, trained_on
 from grpo.verifiers.shared import SharedVerifiers
 from grpo.verifiers.verify import Verifiers
 
@@ -84,14 +85,14 @@ def make_parts(config: Config, plan: Plan | None = None, ranks: Ranks | None = N
     """
     ranks = ranks or Ranks()
     if not config.resume:
-        with _make_parts(config, plan, None, [], ranks) as parts, held(config, ranks):
+        with _make_parts(config, plan, None, [], {}, ranks) as parts, held(config, ranks):
             yield parts
         return
     with held(config, ranks):  # before anything of another process could be mended
         with ranks.together():
             found = resuming(config) if ranks.writes else None
-        checkpoint, said = ranks.told(found)
-        with _make_parts(config, plan, checkpoint, said, ranks) as parts:
+        checkpoint, said, before = ranks.told(found)
+        with _make_parts(config, plan, checkpoint, said, before, ranks) as parts:
             yield parts
 
 
@@ -107,7 +108,7 @@ def held(config: Config, ranks: Ranks) -> Iterator[None]:
 
 @contextmanager
 def _make_parts(
-    config: Config, plan: Plan | None, checkpoint: Path | None, said: list[str], ranks: Ranks
+    config: Config, plan: Plan | None, checkpoint: Path | None, said: list[str], before: dict[str, str], ranks: Ranks
 ) -> Iterator[Parts]:
     with ranks.together():
         engine_name, engine_reason = choose_engine(config.engine)
@@ -122,6 +123,8 @@ def _make_parts(
     with ranks.together():
         inputs = inputs or load_inputs(config, whole(source, config))
         documents = make_pretraining(config, inputs.tokenizer)
+        content = trained_on(config, inputs.problems, documents)
+        check_unchanged(config, before, content)
         verifiers = make_verifiers(config.verifiers, config)
     with verifiers:  # its processes start while the model loads
         policy = make_policy(source, config, ranks)
@@ -136,7 +139,7 @@ def _make_parts(
         with out_of_memory("loading the optimizer's state", "a larger card, or --reference-device cpu"):
             restored = restore(checkpoint, trained) if checkpoint else Restored(step=0, wandb_id=None)
         with ranks.together():
-            logger = make_logger(config, restored, ranks)
+            logger = make_logger(config, restored, ranks, content)
         with logger, ExitStack() as stack:
             sampler = f"{engine_name} ({engine_reason})"
             for line in [announcement(config, inputs, documents, policy, sampler, ranks), *said]:
@@ -200,15 +203,15 @@ def _make_parts(
             )
 
 
-def make_logger(config: Config, restored: Restored, ranks: Ranks) -> Logger:
-    """One rank writes."""
+def make_logger(config: Config, restored: Restored, ranks: Ranks, content: dict[str, str]) -> Logger:
+    """One rank writes. content: what is trained on, as fingerprints."""
     if not ranks.writes:
         return SilentLogger(config.run_folder, first_step=restored.step + 1)
     return Logger(
         config.run_folder,
         steps=config.steps,
         first_step=restored.step + 1,
-        config=config.to_json(),
+        config=config.to_json() | {"trained_on": content},
         wandb_mode=config.wandb,
         project=config.wandb_project,
         group=config.wandb_group,
@@ -217,8 +220,9 @@ def make_logger(config: Config, restored: Restored, ranks: Ranks) -> Logger:
     )
 
 
-def resuming(config: Config) -> tuple[Path | None, list[str]]:
-    """The checkpoint that a resumed run goes on from, None for its beginning, and what is to be said of it."""
+def resuming(config: Config) -> tuple[Path | None, list[str], dict[str, str]]:
+    """The checkpoint that a resumed run goes on from, None for its beginning, what is to be said of it, and what it was
+    trained on."""
     before = read_json(config.run_folder / "config.json", "Begin a new run without --resume, under another --name.")
     checkpoint, said = newest_whole(config.run_folder)
     if checkpoint and config.steps < step_of(checkpoint):
@@ -226,7 +230,7 @@ def resuming(config: Config) -> tuple[Path | None, list[str]]:
             f"--steps {config.steps}, but the run {config.name} has done {step_of(checkpoint)}. Its model after them "
             f"is {checkpoint}."
         )
-    return checkpoint, [*said, *words(before, config)]
+    return checkpoint, [*said, *words(before, config)], before.get("trained_on") or {}
 
 
 def make_verifiers(specs: tuple[str, ...], flags: VerifierFlags) -> Verifiers:

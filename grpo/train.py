@@ -6,9 +6,10 @@ import gc
 
 from grpo.asked import check_command
 from grpo.early import refuse_early
+from grpo.unix import check_unix
 
 if __name__ == "__main__":  # --help and refusals are there at once, before the imports below
-    refuse_early(check_command)
+    refuse_early(check_command, check_unix)
     gc.disable()  # a search for garbage among what is imported finds nothing, and takes a second
 
 import errno

@@ -44,6 +44,11 @@ def main() -> int:
     options = parser.parse_args()
     if sys.version_info < (3, 11):  # noqa: UP036  run by whatever Python the reader has
         return complain(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")
+    if sys.platform == "win32":
+        return complain(
+            "This is Windows itself, and vLLM and the limits of a verifier's process need Linux. Install WSL 2 (wsl "
+            "--install in a PowerShell of an administrator), clone the repository within it, and run this there."
+        )
     if sys.prefix == sys.base_prefix and not os.environ.get("CONDA_PREFIX"):
         return complain(
             "No virtual environment is active, and installing would change the system's Python. "

@@ -54,6 +54,16 @@ def test_the_whole_command_refuses_an_old_driver(tmp_path):
     assert done.returncode == 2 and done.stdout == "" and "535.288.01 is too old" in done.stderr
 
 
+@pytest.mark.parametrize("flags", [[], ["--cpu", "--test"]])
+def test_windows_itself_is_refused_before_anything_is_downloaded(machine, monkeypatch, capsys, flags):
+    commands = machine(None)
+    monkeypatch.setattr(sys, "argv", ["install.py", *flags])
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert install.main() == 2 and commands == []
+    said = capsys.readouterr().err
+    assert said.startswith("error: This is Windows itself") and "WSL 2" in said and said.count("\n") == 1
+
+
 @pytest.mark.parametrize("script", ["echo 550.54.14", "exit 18"])
 def test_cpu_asks_no_driver(machine, monkeypatch, script):
     commands = machine(script, sees=False)

@@ -1,5 +1,7 @@
 """Commands in a process where the large libraries cannot be imported: [[module, flags], ...] on stdin, JSON on stdout.
 
+    python tests/without_libraries.py fcntl SIGHUP      and these modules and signals of Unix are not there either
+
 Each command runs as `python -m MODULE FLAGS` in a fork of this process; its answer is [exit status, what it printed].
 An import of one of LARGE fails, with its name in the traceback that the command then ends with.
 """
@@ -9,6 +11,7 @@ import importlib.abc
 import json
 import os
 import runpy
+import signal
 import sys
 import tempfile
 
@@ -57,7 +60,19 @@ def answer(module, flags):
         return os.waitstatus_to_exitcode(ended), output.read()
 
 
+def take_away(name):
+    """Make this a system that lacks a module or a signal, as Windows does."""
+    if name.startswith("SIG"):
+        delattr(signal, name)
+    else:
+        sys.modules[name] = None
+
+
 if __name__ == "__main__":
+    import asyncio  # noqa: F401  on Unix it needs fcntl itself, and on Windows it does not
+
+    for name in sys.argv[1:]:
+        take_away(name)
     sys.meta_path.insert(0, Refused())
     for name in READ_FIRST:
         importlib.import_module(name)

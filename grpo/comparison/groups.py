@@ -23,7 +23,7 @@ from grpo.errors import UserError
 IGNORED = frozenset(
     "seed name runs_dir resume plan plan_for save_every keep stop_on log_samples save_rollouts wandb wandb_project "
     "wandb_group versions commit steps eval_every verifier_workers memory_fraction kv_cache_gib micro_batch_tokens "
-    "gradient_checkpointing compile log_to push_to_hub".split()
+    "gradient_checkpointing compile log_to push_to_hub trained_on".split()
 )
 """Settings that say where, how far, how often or how fast, and not what is trained."""
 BARE = ("algo", "model", "data", "reward")

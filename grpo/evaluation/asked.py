@@ -8,6 +8,7 @@ from grpo.evaluation.options import Options, check_ks, completed, refuse_with_re
 from grpo.evaluation.results import read_results
 from grpo.evaluation.sets import load_sets
 from grpo.problems.rows import at_hand, check_data_dir, check_exists
+from grpo.unix import check_unix
 from grpo.verifiers.verify import load_all
 
 
@@ -31,3 +32,4 @@ def check_command(arguments: list[str] | None = None) -> None:
         load_all(options.reward)
     if all(map(at_hand, options.data)):
         load_sets(options)
+    check_unix()

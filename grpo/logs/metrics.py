@@ -5,7 +5,7 @@ P problems a step, G responses a problem.
 
 from __future__ import annotations
 
-import resource
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +20,7 @@ from grpo.logs.metric_names import Metrics
 from grpo.model.ranks import Ranks
 from grpo.outcomes import correct, lengths, truncated
 from grpo.records import Group, Rewards
+from grpo.unix import unix_module
 
 
 def rollout_metrics(groups: Sequence[Group], rewards: Rewards, total: Tensor) -> Metrics:
@@ -87,7 +88,9 @@ def _in_area(name: str) -> str:
 
 def memory_metrics(held_bytes: int = 0) -> Metrics:
     """Peak memory, GiB: of the process, and of torch on CUDA since this was last asked, without what vLLM holds."""
-    metrics = {"memory/host_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}  # Linux counts in KiB
+    resource = unix_module("resource")
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts in bytes, Linux in KiB
+    metrics = {"memory/host_gib": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30}
     if torch.cuda.is_available():
         metrics["memory/device_gib"] = (torch.cuda.max_memory_allocated() - held_bytes) / 2**30
         torch.cuda.reset_peak_memory_stats()

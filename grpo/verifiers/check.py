@@ -28,6 +28,7 @@ from rich.table import Table
 from grpo.errors import UserError
 from grpo.problems.rows import check_data_dir
 from grpo.records import Group, Problem, Rollout
+from grpo.unix import check_unix
 from grpo.verifiers.cases import Row, gold_cases, read_labelled, read_problems
 from grpo.verifiers.verify import Outcome, Verifiers, check_specs
 
@@ -195,6 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.data is None and options.labelled is None:
             raise UserError("nothing to check: give problems as --data, labelled responses as --labelled FILE.jsonl.")
         check_data_dir(options.data_dir, [str(spec) for spec in (options.data, options.labelled) if spec is not None])
+        check_unix()
         limits = {"time_limit": options.time_limit, "memory_limit": options.memory_limit}
         with Verifiers(options.reward, workers=options.workers, max_failure_share=1.0, **limits) as verifiers:
             ok = options.data is None or check_gold(verifiers, options, console)

@@ -41,6 +41,12 @@ def check_specs(specs: Sequence[str], columns: Collection[str]) -> None:
             raise UserError(missing_column(verifier, missing, columns))
 
 
+def columns_read(specs: Sequence[str]) -> set[str] | None:
+    """The columns of the data that verifiers may read; None for all, where one takes `**kwargs`."""
+    verifiers = load_all(specs)
+    return None if any(v.any_column for v in verifiers) else {name for v in verifiers for name in v.parameters}
+
+
 def load_all(specs: Sequence[str]) -> list[Verifier]:
     """The verifiers of a run, whose names differ. Raises: UserError."""
     if not specs:

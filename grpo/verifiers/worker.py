@@ -20,7 +20,6 @@ import numbers
 import os
 import pickle
 import random
-import resource
 import signal
 import socket
 import sys
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from grpo.errors import UserError
+from grpo.unix import unix_module
 from grpo.verifiers.spec import Verifier, load_verifier
 
 OUTPUT_LIMIT = 1 << 20
@@ -137,12 +137,13 @@ class _Memory:
         if self.limit:
             self.statm = os.open("/proc/self/statm", os.O_RDONLY)
             self.base = self._size()
+            resource = unix_module("resource")
             _, hard = resource.getrlimit(resource.RLIMIT_AS)
             ceiling = self.base + self.limit if hard < 0 else min(self.base + self.limit, hard)
             resource.setrlimit(resource.RLIMIT_AS, (ceiling, ceiling))
 
     def _size(self) -> int:
-        return int(os.pread(self.statm, 64, 0).split()[0]) * resource.getpagesize()
+        return int(os.pread(self.statm, 64, 0).split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
     def outgrown(self) -> bool:
         """Half the allowance is gone for good: the next call would not find what the first one found."""
@@ -192,6 +193,7 @@ def _isolate(parent: int) -> None:
     # A terminal and a scheduler tell every process of a run to end. The trainer ends the workers, after its last step.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # SIG_IGN would be inherited by what a verifier starts, and so stop it
+    resource = unix_module("resource")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(10)  # generation goes first
     if sys.platform == "linux":
