@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -252,7 +253,7 @@ def is_command(name: str) -> bool:
 
 
 def role(name: str) -> str:
-    """What a file or folder is for, in its own words: docstring, first comment, or heading of its README.
+    """What a file or folder is for, in its own words: docstring, first comment, or heading of its README or notebook.
 
     Raises: ValueError for a folder that has neither __init__.py nor README.md.
     """
@@ -266,6 +267,8 @@ def role(name: str) -> str:
     text = path.read_text()
     if path.suffix == ".py":
         text = ast.get_docstring(ast.parse(text)) or ""
+    elif path.suffix == ".ipynb":
+        text = "".join(json.loads(text)["cells"][0]["source"]).partition("\n")[0].removeprefix("# ")
     else:  # a line of Markdown, HTML, CSS, JavaScript or shell
         text = next((found[1] for line in text.split("\n") if (found := COMMENT.match(line))), "")
     return re.split(r"(?<!Dr)(?<!\.)\.(?= |$)", " ".join(text.split("\n\n")[0].split()), maxsplit=1)[0]
