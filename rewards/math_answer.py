@@ -23,10 +23,11 @@ Four stages, each in files of pure functions, those of `_math/`:
 
 Nothing here evaluates Python, every size (length, digits, exponents, nesting, elements) is limited before anything is
 computed, and extraction is linear in the response. Where two conventions exist the stricter is taken, with these
-exceptions, usual for the MATH data set: a missing unit, percent sign, currency or base is forgiven, a wrong one is not;
-`1,2` equals `2,1` and `{1,2}` but `(1,2)` is ordered; a decimal equals a fraction from the fifth significant digit on,
-an irrational number from the seventh on; a gold decimal of four digits or more takes a more exact number that rounds to
-it; degrees equal radians; `nπ` is `kπ`, `8:34 p.m.` is `20:34`, and what a gold answer is called may be left out.
+exceptions, usual for the MATH data set: a missing unit, percent sign, currency or base is forgiven, a wrong one (or
+another noun) is not; `1,2` equals `2,1` and `{1,2}` but `(1,2)` is ordered; a decimal equals a fraction from the fifth
+significant digit on, an irrational number from the seventh on; a gold decimal of four digits or more takes a more exact
+number that rounds to it; degrees equal radians; `nπ` is `kπ`, `8:34 p.m.` is `20:34`, and what a gold answer is called
+may be left out.
 """
 
 from __future__ import annotations

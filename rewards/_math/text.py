@@ -84,6 +84,8 @@ CHARACTERS = str.maketrans(
 )
 SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n")
+LARGE = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+"""Word of a large number -> its power of ten."""
 FUNCTIONS = (
     "arcsin arccos arctan sinh cosh tanh sin cos tan cot sec csc log ln lg exp sqrt abs".split()
 )  # longest first where one is the beginning of another
@@ -113,7 +115,7 @@ def clean(text: str) -> str:
     text = re.sub(r"\\text\s*\{\s*(?:,?\s*(?:and|or|,))\s*\}|(?<![\w{])(?:and|or)(?![\w}])", " , ", text)
     text = re.sub(r"(?<=\d)\s*(?:\\text\s*\{)?\s*to\s*\}?\s*(?=\d)", ":", text)
     text = re.sub(
-        r"(?<=\d)\s*(?:\\text\s*\{)?\s*(m|b)illion\b\s*\}?", lambda m: f"*10^{'6' if m[1] == 'm' else '9'}", text
+        rf"(?<=\d)\s*(?:\\text\s*\{{)?\s*({'|'.join(LARGE)})\b\s*\}}?", lambda m: f"*10^{{{LARGE[m[1]]}}}", text
     )
     text = re.sub(r"\^\s*\{?\s*°\s*\}?", "°", text)
     text = re.sub(r"\^\s*\{?\s*('+)\s*('*)\s*\}?", r"\1\2", text)

@@ -1,6 +1,6 @@
 r"""Scalars: an answer's unit, the base it is written in, and whether two of them have the same value.
 
-    split_unit(r"5\text{ cm}^2")      -> ("5", ["2", "cm"])
+    split_unit(r"5\text{ cm}^2")      -> ("5", {"cm": 2})
     same_value("30 minutes", "30")    -> True: a missing unit is forgiven, a wrong one is not
     identical("(x+1)^2", "x^2+2x+1")  -> True: equal at pseudo-random points (the Schwartz-Zippel test)
 
@@ -17,20 +17,16 @@ from .arithmetic import Unreadable, mp, near
 from .fallback import agreed_by_math_verify
 from .reader import Reader, value
 from .text import FUNCTIONS
+from .units import Unit, agree, is_plain_unit, unit_of
 
-UNITS = {
-    word: line.split()[0]
-    for line in """cm centimeter centimetre|m meter metre|mm millimeter millimetre|km kilometer kilometre|in inch inche
-    ft foot feet|yd yard|mi mile|s sec second|min minute|h hr hour|day|week|month|year|g gram gm|kg kilogram|lb pound
-    oz ounce|l liter litre|ml milliliter millilitre|gal gallon|dollar usd buck ¤|cent ¢|° degree deg|rad radian|am|pm
-    mph|kph|hz|j|n|w|v|k|c|2 square sq squared|3 cubic cu cubed|/ per|%|unit""".replace("\n", "|").split("|")
-    for word in line.split()
-}
 UNIT = r"\\text\s*\{(?:[^{}\d^]|\^\s*\{?\s*-?\d\s*\}?)*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?)?"
 TAIL = re.compile(
-    rf"[\s/*]*((?<!\s)°\s*[CF](?![A-Za-z])|[°%'¢¤]|{UNIT}|\\frac\s*\{{\s*{UNIT}\s*\}}\s*\{{\s*{UNIT}\s*\}})\.?$"
+    rf"([\s/*]*)(°\s*[CF](?![A-Za-z])|[°%'¢¤]|\\Omega|{UNIT}|\\frac\s*\{{\s*{UNIT}\s*\}}\s*\{{\s*{UNIT}\s*\}})\s*\.?$"
 )
-PLAIN_TAIL = re.compile(r"(?<=[\d)}°%π])(\s*)([A-Za-z][A-Za-z ./]*?)((?:\s*\^\s*\{?-?\d\}?)?)\.?$")
+PLAIN_TAIL = re.compile(
+    r"(?<=[\d)}°%π])(\s*)([A-Za-zμΩ](?:[A-Za-zμΩ ./]|(?<=[A-Za-z])-(?=[A-Za-z]))*?)((?:\s*\^\s*\{?-?\d\}?)?)\.?$"
+)
+MAX_TAILS = 8
 BASED = re.compile(
     r"(-?)\(?([0-9A-F.]+)\)?\s*"
     r"(?:_\s*\{?\s*(?:\\text\s*\{)?\s*(\d+|two|three|four|five|six|seven|eight|nine|ten)\}?\s*\}?)?"
@@ -47,6 +43,10 @@ DECIMAL = re.compile(r"[-+]?(\d*)\.(\d+)")
 def same_value(answer: str, gold: str) -> bool:
     """Whether two scalars are the same number or expression, in units that do not contradict each other."""
     (text, unit), (target, wanted) = split_unit(answer), split_unit(gold)
+    if wanted and not unit and split_unit(answer, letters=True)[1] == wanted:  # `12 J` for `12 joules`
+        text, unit = split_unit(answer, letters=True)
+    if unit and not wanted and split_unit(gold, letters=True)[1] == unit:
+        target, wanted = split_unit(gold, letters=True)
     if not text or not target:
         return False
     percent, wanted_percent = "%" in unit, "%" in wanted
@@ -54,7 +54,7 @@ def same_value(answer: str, gold: str) -> bool:
         return identical(f"({text})*π/180", target)
     if _angle(wanted, unit, text):
         return identical(text, f"({target})*π/180")
-    if unit and wanted and "?" not in unit + wanted and unit != wanted:
+    if not agree(unit, wanted):
         return False
     if _same_base(text, target):
         return True
@@ -70,37 +70,32 @@ def same_value(answer: str, gold: str) -> bool:
     )
 
 
-def _angle(unit: list[str], other: list[str], other_text: str) -> bool:
+def _angle(unit: Unit, other: Unit, other_text: str) -> bool:
     """Whether one side is in degrees and the other in radians, which it shows by a unit or a π."""
-    return unit == ["°"] and "π" in other_text and other in ([], ["rad"])
+    return unit == {"°": 1} and "π" in other_text and other in ({}, {"rad": 1})
 
 
-def split_unit(text: str) -> tuple[str, list[str]]:
-    r"""`¤18.90` -> (`18.90`, [`dollar`]); `5\text{ cm}^2` -> (`5`, [`2`, `cm`]); an unknown unit is `?`."""
-    text, units = text.strip(), []
+def split_unit(text: str, letters: bool = False) -> tuple[str, Unit]:
+    r"""`¤18.90` -> (`18.90`, {dollar: 1}); `5\text{ cm}^2` -> (`5`, {cm: 2}); `5 apples` -> (`5`, {apple: 1}).
+
+    letters: a single letter outside of any `\text` is a unit as well, and not the name of a variable.
+    """
+    text, found, money = text.strip(), "", False
     if text[:1] in "¤" or text[:2] == "-¤":
-        text, units = text.replace("¤", "", 1).strip(), ["dollar"]
+        text, money = text.replace("¤", "", 1).strip(), True
     angle = re.search(r"\\?(?:sin|cos|tan|cot|sec|csc)", text)
-    while (tail := TAIL.search(text)) and len(units) < 8:
-        rest, written = text[: tail.start()].strip(), tail[1]
-        if not rest or (angle and written == "°") or re.search(r"\b(?:not|or|least|most|than|no)\b", written):
+    for _ in range(MAX_TAILS):
+        tail = TAIL.search(text)
+        rest = text[: tail.start()].strip() if tail else ""
+        if not rest or (angle and tail[2] == "°") or unit_of(tail[2]) is None:
             break
-        units += _units(written)
-        text = rest
-    if tail := PLAIN_TAIL.search(text):
-        names = _units(tail[2])
-        long = all(len(word) > 2 and word.lower() not in FUNCTIONS for word in re.findall(r"[A-Za-z]+", tail[2]))
-        if (tail[1] and long) or (len(tail[2]) > 1 and "?" not in names):
-            units += _units(tail[2] + tail[3])
-            text = text[: tail.start()].strip()
-    return text, sorted(units)
-
-
-def _units(text: str) -> list[str]:
-    """Units by their short names, powers as numbers; `?` for a word that is not in the table."""
-    words = re.findall(r"[a-z]+|-?\d|[°%¢¤/]", re.sub(r"\\text|\\frac|\.", "", text).lower())
-    known = [UNITS.get(word) or UNITS.get(word.rstrip("s"), word if word[-1].isdigit() else "?") for word in words]
-    return [unit for unit in known if unit != "unit"]
+        found, text = f"{tail[1]}{tail[2]} {found}", rest
+    if (tail := PLAIN_TAIL.search(text)) and unit_of(tail[2] + tail[3]) is not None:
+        lone = letters and len(tail[2]) == 1
+        if lone or (tail[2].lower() not in FUNCTIONS and is_plain_unit(tail[2], apart=bool(tail[1]))):
+            found, text = f"{tail[2]}{tail[3]} {found}", text[: tail.start()].strip()
+    unit = unit_of(found + " dollar" * money)
+    return (text, unit) if unit is not None else (text, {})
 
 
 def _same_base(answer: str, gold: str) -> bool:
@@ -191,7 +186,8 @@ def rounds_to(answer: str, gold: str) -> bool:
     terminating = isinstance(a, Fraction) and not _reduced(a.denominator)
     if terminating and (not given or len(given[2]) < len(digits[2]) + MORE_PLACES):
         return False
-    return bool(abs(mp().re(a) - g) * 10 ** len(digits[2]) <= 0.5)
+    apart = a - g if isinstance(a, Fraction) else mp().re(a) - g  # of fractions exactly: half a unit rounds, too
+    return bool(abs(apart) * 10 ** len(digits[2]) <= 0.5)
 
 
 def _reduced(denominator: int) -> bool:
