@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 ALWAYS = (signal.SIGINT, signal.SIGTERM)
 """Handled even where the parent ignores them: a script that starts a run in its background leaves SIGINT ignored."""
-UNLESS_IGNORED = tuple(getattr(signal, name) for name in ("SIGHUP",) if hasattr(signal, name))
+UNLESS_IGNORED = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
 """A closed terminal; `nohup` ignores it, which is to stay so. Only Unix has it."""
 
 WAITING = "\n{name}: the step is finished and saved first; once more ends the run at once, without that.\n"
