@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 
+from .text import FUNCTIONS, GREEK
+
 Unit = Mapping[str, int]
 """Symbol of a known unit, or the stem of an unknown word -> its power; empty: no unit."""
 
@@ -28,7 +30,7 @@ GLUED = """cm centimeter centimetre|mm millimeter millimetre|km kilometer kilome
 APART = """μm micrometer micrometre micron um|nm nanometer nanometre|μs microsecond|ms millisecond|mg milligram
     μg microgram|kw kilowatt|kj kilojoule|kpa kilopascal|pa pascal|ω ohm|ampere amp|mol mole|cal calorie
     kcal kilocalorie|ha hectare|acre|ton|tonne|cup|pint pt|quart qt|tablespoon tbsp|teaspoon tsp|bit|byte|kb kilobyte
-    mb megabyte|gb gigabyte|knot|atm|psi|dozen|pair|score|unit"""
+    mb megabyte|gb gigabyte|knot|atm|dozen|pair|score|unit"""
 """These only after a space, or in a `\\text`: `5 nm`, for `5nm` is a product of names."""
 COMPOUND = {
     "mph": {"mi": 1, "h": -1},
@@ -53,10 +55,12 @@ SAID = frozenset("of the a an each in total more fewer less".split()) - {"in"}
 BEFORE = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 AFTER = {"squared": 2, "cubed": 3}
 NUMBERS = frozenset(
-    """half halve halv third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth hundredth thousandth
-    millionth hundred thousand million billion trillion factorial plus minus not or no least most than mod
-    modulo""".split()
-)
+    """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+    eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion trillion
+    half halves third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth hundredth thousandth millionth
+    plus minus over negative inverse divided choose factorial infinity inf not or no least most than
+    mod modulo pi""".split()
+) | set(GREEK)
 """Words that make another number of the one before them, or nothing certain."""
 TOKEN = re.compile(r"[a-zμω]+|\^?\{?-?\d+\}?|[°%¢¤/*]")
 MAX_TOKENS = 24
@@ -84,8 +88,9 @@ def unit_of(text: str) -> Unit | None:
             unit, power = terms.pop()
             terms.append((unit, power * (AFTER.get(token) or int(token.strip("^{}")))))
         elif token != "*" and token not in SAID:
-            if (name := _name(token)) in NUMBERS:
+            if {token, token.removesuffix("s")} & NUMBERS:
                 return None
+            name = _name(token)
             terms.append((COMPOUND.get(name, {name: 1}), side * ahead))
             ahead = 1
     return _product(terms) if ahead == 1 else None
@@ -100,7 +105,12 @@ def _spelled(text: str) -> str:
 
 def _name(word: str) -> str:
     """The symbol of a known unit, else what is common to the singular and the plural of the word."""
-    return NAMES.get(word) or NAMES.get(word.removesuffix("s")) or NAMES.get(stem(word)) or stem(word)
+    return next((NAMES[spelt] for spelt in spellings(word) if spelt in NAMES), stem(word))
+
+
+def spellings(word: str) -> list[str]:
+    """The word, and what it may be the plural of; `lbs` of `lb`, but `ns` of no `n`."""
+    return [word, *([word.removesuffix("s"), stem(word)] if len(word) > 2 else [])]
 
 
 def stem(word: str) -> str:
@@ -145,18 +155,18 @@ def _parts(unit: Unit) -> tuple[Unit, set[str]]:
     return known, set(unit) - set(known)
 
 
-def is_plain_unit(text: str, apart: bool) -> bool:
+def is_plain_unit(text: str, apart: bool, letters: bool = False) -> bool:
     """Whether letters behind a number, outside of any `\\text`, are its unit and no names of variables.
 
-    apart: a space is between them. A single letter is a name, and so is a pair that is no unit.
+    apart: a space is between them. Single letters are names, unless they divide, or `letters` says that they are units;
+    beside a word that is no unit they are names in any case: `5 choose k`.
     """
     text = _spelled(text)
     words = [word for word in re.findall(r"[a-zμω]+", text) if word not in SAID and word != "per"]
-    if not words or (len(words) == 1 and len(words[0]) == 1 and "/" not in text):
+    if not words or set(words) & set(FUNCTIONS):
+        return False
+    if all(len(word) == 1 for word in words) and "/" not in text and not letters:
         return False
     names = NAMES if apart else GLUED_NAMES
-    long = [apart and len(word) > 2 for word in words]
-    return all(
-        alone or word in BEFORE or {word, word.removesuffix("s"), stem(word)} & set(names)
-        for alone, word in zip(long, words, strict=True)
-    )
+    unknown = [word for word in words if word not in BEFORE and not any(spelt in names for spelt in spellings(word))]
+    return not unknown or (apart and all(len(word) > 2 for word in unknown) and all(len(word) > 1 for word in words))

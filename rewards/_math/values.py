@@ -16,7 +16,6 @@ from typing import Any
 from .arithmetic import Unreadable, mp, near
 from .fallback import agreed_by_math_verify
 from .reader import Reader, value
-from .text import FUNCTIONS
 from .units import Unit, agree, is_plain_unit, unit_of
 
 UNIT = r"\\text\s*\{(?:[^{}\d^]|\^\s*\{?\s*-?\d\s*\}?)*\}(?:\s*\^\s*\{?\s*-?\d\s*\}?)?"
@@ -78,7 +77,7 @@ def _angle(unit: Unit, other: Unit, other_text: str) -> bool:
 def split_unit(text: str, letters: bool = False) -> tuple[str, Unit]:
     r"""`¤18.90` -> (`18.90`, {dollar: 1}); `5\text{ cm}^2` -> (`5`, {cm: 2}); `5 apples` -> (`5`, {apple: 1}).
 
-    letters: a single letter outside of any `\text` is a unit as well, and not the name of a variable.
+    letters: single letters outside of any `\text` are units as well, and not names of variables.
     """
     text, found, money = text.strip(), "", False
     if text[:1] in "¤" or text[:2] == "-¤":
@@ -91,8 +90,7 @@ def split_unit(text: str, letters: bool = False) -> tuple[str, Unit]:
             break
         found, text = f"{tail[1]}{tail[2]} {found}", rest
     if (tail := PLAIN_TAIL.search(text)) and unit_of(tail[2] + tail[3]) is not None:
-        lone = letters and len(tail[2]) == 1
-        if lone or (tail[2].lower() not in FUNCTIONS and is_plain_unit(tail[2], apart=bool(tail[1]))):
+        if is_plain_unit(tail[2], apart=bool(tail[1]), letters=letters):
             found, text = f"{tail[2]}{tail[3]} {found}", text[: tail.start()].strip()
     unit = unit_of(found + " dollar" * money)
     return (text, unit) if unit is not None else (text, {})

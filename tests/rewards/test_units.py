@@ -29,6 +29,7 @@ SPELT = [  # of one unit each: any of them is any other
 ]
 RIGHT = [  # answer, gold
     *[("12 J", "12 joules"), (r"3 m", r"3\text{ meters}"), ("12 joules", r"12\text{ J}"), ("3 s", r"3\text{ seconds}")],
+    *[("5 N m", r"5\text{ N m}"), ("3 m/s", r"3\text{ m/s}"), ("5 h", "5 hours")],
     *[("5 apples", "5"), ("5", "5 apples"), ("5 apple", "5 apples"), ("5 red apples", "5 apples"), ("7 days", "7")],
     *[("3 children", "3 child"), ("72 boxes", "72 box"), ("18 eggs per day", "18 eggs/day"), ("5 cm long", "5 cm")],
     *[("4 cups of sugar", "4 cups"), ("5 cookies each", "5 cookies"), ("5 more apples", "5"), ("5 dozen", "5 dozen")],
@@ -43,6 +44,16 @@ WRONG = [  # answer, gold
     *[(r"\$5", "5 cents"), ("5 cents", r"\$5"), ("5 cents", "5 dollars"), ("5%", "5 dollars"), ("8 am", "8 pm")],
     *[("90°C", r"90^\circ"), (r"90^\circ", "90 degrees Celsius"), ("90 degrees Celsius", "90 degrees Fahrenheit")],
     *[("2", "2h"), ("2h", "2"), ("5", "5N"), ("5 N", "5"), ("3 x", "3"), ("3", "3x"), ("5nm", "5"), ("5 x y", "5")],
+    *[("5 choose k", "5"), ("5 sin m", "5"), ("5 n m", "5"), ("5 log n", "5"), ("5 mod m", "5"), ("5 cm x", "5")],
+    *[
+        ("5ns", "5"),
+        ("5 plus", "5"),
+        ("5 times six", "5"),
+        ("5 theta", "5"),
+        ("5 infinity", "5"),
+        ("5 base seven", "5"),
+    ],
+    *[("5 over six", "5"), ("5 point five", "5"), ("5 minus two", "5"), ("5 negative", "5"), ("5 inverse", "5")],
     *[("2 dozen eggs", "2 eggs"), ("20 square units", r"20\text{ cm}^2"), ("5 hundred", "5"), ("5 thousand", "5")],
     *[("5 tenths", "5"), ("5 halves", "5"), ("1 third", "1"), ("5 hundredths", "5"), ("5 squared", "5")],
     *[("5 cubed", "5"), ("5 factorial", "5"), ("5 plus 3", "5"), ("5 square", "5"), (r"5\text{ or }6", "5")],
